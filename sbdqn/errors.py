@@ -1,0 +1,41 @@
+"""The exceptions that sbdqn raises.
+
+Every one derives from `SbdqnError` and from the built-in exception that a
+caller would catch without knowing this library.
+"""
+
+
+class SbdqnError(Exception):
+    """Root of all exceptions that sbdqn raises."""
+
+
+class ConfigurationError(SbdqnError, ValueError):
+    """A parameter, or a combination of parameters, that cannot work."""
+
+
+class SpaceError(SbdqnError, ValueError):
+    """An observation or action space, or a value of one, that does not fit."""
+
+
+class NotReadyError(SbdqnError, RuntimeError):
+    """Something is asked of a model that lacks what it needs for it."""
+
+
+class ReplayMemoryError(ConfigurationError, MemoryError):
+    """A replay buffer that cannot fit into the memory of its device."""
+
+
+class NonFiniteError(SbdqnError, FloatingPointError):
+    """A NaN or an infinity in rewards, observations or the loss."""
+
+
+class WorkerError(SbdqnError, RuntimeError):
+    """An exception in a worker process of an asynchronous vector environment."""
+
+
+class CheckpointError(SbdqnError, ValueError):
+    """A file that is not a readable archive of this library."""
+
+
+class MissingDependencyError(SbdqnError, ImportError):
+    """An optional dependency is needed for this and is not installed."""

@@ -1,0 +1,116 @@
+"""How Q-values become actions while data is collected.
+
+Every environment gets a draw of its own: one coin for the whole vector would
+make all environments explore at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sbdqn.errors import ConfigurationError
+from sbdqn.protocols import Schedule, value_at
+from sbdqn.types import Clock, FloatArray, IntArray
+
+QValues = Callable[[IntArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """A uniformly random action with probability epsilon, else the best one.
+
+    Attributes:
+        epsilon: a probability, or a schedule of one.
+    """
+
+    epsilon: float | Schedule
+
+    def __post_init__(self) -> None:
+        """Refuse a constant that is not a probability."""
+        if not isinstance(self.epsilon, Schedule) and not 0 <= self.epsilon <= 1:
+            raise ConfigurationError(f"epsilon must be from 0 to 1, not {self.epsilon!r}")
+
+    def select(
+        self,
+        q_values: QValues,
+        n_envs: int,
+        n_actions: int,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> IntArray:
+        """Actions (E,); the network runs only for environments that exploit."""
+        exploits = np.flatnonzero(rng.random(n_envs) >= self.rate(clock))
+        actions = rng.integers(0, n_actions, n_envs)
+        if exploits.size:
+            actions[exploits] = q_values(exploits).argmax(axis=1)
+        return actions
+
+    def rate(self, clock: Clock) -> float:
+        """Epsilon."""
+        return value_at(self.epsilon, clock)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Always the best action, for networks that explore by their own noise."""
+
+    def select(
+        self,
+        q_values: QValues,
+        n_envs: int,
+        n_actions: int,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> IntArray:
+        """Actions (E,)."""
+        actions: IntArray = q_values(np.arange(n_envs)).argmax(axis=1)
+        return actions
+
+    def rate(self, clock: Clock) -> float:
+        """0: nothing is left to chance here."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Boltzmann:
+    """Actions with probability `softmax(q / temperature)`.
+
+    Attributes:
+        temperature: above 0, in units of the return, or a schedule of one.
+    """
+
+    temperature: float | Schedule
+
+    def __post_init__(self) -> None:
+        """Refuse a constant that is not a temperature."""
+        if not isinstance(self.temperature, Schedule):
+            _require_positive(self.temperature)
+
+    def select(
+        self,
+        q_values: QValues,
+        n_envs: int,
+        n_actions: int,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> IntArray:
+        """Actions (E,), drawn by the Gumbel-max trick."""
+        logits = q_values(np.arange(n_envs)) / self.rate(clock)  # (E, A)
+        actions: IntArray = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+        return actions
+
+    def rate(self, clock: Clock) -> float:
+        """The temperature."""
+        temperature = value_at(self.temperature, clock)
+        _require_positive(temperature)
+        return temperature
+
+
+def _require_positive(temperature: float) -> None:
+    if not temperature > 0:
+        raise ConfigurationError(
+            f"temperature must be above 0, not {temperature!r}; use Greedy() for its limit at 0"
+        )

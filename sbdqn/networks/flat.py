@@ -1,0 +1,58 @@
+"""All parameters of a network as one tensor, all their gradients as another.
+
+Clipping, the optimiser and the target blend are then one operation each,
+whatever the number of layers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """Moves a module's trainable parameters into one contiguous tensor.
+
+    The module keeps working as before: its parameters, and their gradients, are
+    views of `values` and `values.grad`.
+
+    Args:
+        module: the module, on its final device. Moving it elsewhere afterwards
+            would cut the views.
+
+    Attributes:
+        values: (P,) the trainable parameters; its `.grad` is always present.
+        others: parameters that are not trained, and buffers.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.trainable = [p for p in module.parameters() if p.requires_grad]
+        frozen = [p for p in module.parameters() if not p.requires_grad]
+        self.others: list[Tensor] = [*frozen, *module.buffers()]
+        self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
+        self.gradient = torch.zeros_like(self.values)
+        self.values.grad = self.gradient
+        offset = 0
+        for parameter in self.trainable:
+            here = slice(offset, offset + parameter.numel())
+            parameter.data = self.values.data[here].view_as(parameter)
+            parameter.grad = self.gradient[here].view_as(parameter)
+            offset = here.stop
+
+    @torch.no_grad()
+    def blend(self, source: FlatParameters, tau: float) -> None:
+        """Become `tau * source + (1 - tau) * self`; copy what is not trained."""
+        if tau == 1.0:
+            self.values.copy_(source.values)
+        else:
+            self.values.lerp_(source.values, tau)
+        for mine, theirs in zip(self.others, source.others, strict=True):
+            mine.copy_(theirs)
+
+    @torch.no_grad()
+    def clip_gradient(self, max_norm: float | None) -> Tensor:
+        """Scale the gradient down to `max_norm`, and return its norm before."""
+        norm: Tensor = torch.linalg.vector_norm(self.gradient)
+        if max_norm is not None:
+            self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        return norm

@@ -1,0 +1,26 @@
+"""Outputs: from features to values (B, A, N)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LinearOutput(nn.Module):
+    """One linear layer for all actions and all their N outputs.
+
+    Args:
+        features: width of the features.
+        n_actions: A.
+        width: N.
+    """
+
+    def __init__(self, features: int, n_actions: int, width: int) -> None:
+        super().__init__()
+        self.n_actions = n_actions
+        self.width = width
+        self.linear = nn.Linear(features, n_actions * width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Values (B, A, N) of features (B, F)."""
+        values: Tensor = self.linear(features)
+        return values.view(-1, self.n_actions, self.width)

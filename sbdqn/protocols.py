@@ -1,0 +1,219 @@
+"""The seams: what a head, a backup, a body, a replay and an exploration are.
+
+The core is written against these alone. A class of your own needs no base
+class from here: having the methods is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium import Space
+from torch import Tensor, nn
+
+from sbdqn.types import (
+    Batch,
+    Bootstrap,
+    Clock,
+    FloatArray,
+    IntArray,
+    Loss,
+    Prediction,
+    Row,
+)
+
+QFunction: TypeAlias = Callable[[Tensor], Tensor]
+"""From observations (B, ...) to expected returns (B, A)."""
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A value that depends on the clock."""
+
+    def at(self, clock: Clock) -> float:
+        """The value at this moment."""
+
+
+def value_at(value: float | Schedule, clock: Clock) -> float:
+    """The value that a number or a schedule has at this moment."""
+    return value if isinstance(value, (int, float)) else value.at(clock)
+
+
+@runtime_checkable
+class Head(Protocol):
+    """What the last axis of a network means. A frozen dataclass, no weights."""
+
+    @property
+    def width(self) -> int:
+        """N, the number of outputs for each action."""
+
+    def q(self, prediction: Prediction) -> Tensor:
+        """Expected returns (B, A)."""
+
+    def target(self, batch: Batch, bootstrap: Bootstrap, following: Prediction) -> Tensor:
+        """`reward + bonus + discount * E_policy[following - penalty]` (B, ...).
+
+        Args:
+            batch: the transitions.
+            bootstrap: what the backup believes of `batch.next_obs`.
+            following: the target network's prediction at `batch.next_obs`.
+        """
+
+    def loss(self, prediction: Prediction, action: Tensor, target: Tensor) -> Loss:
+        """Compare the prediction for `action` (B,) with a target (B, ...)."""
+
+
+@runtime_checkable
+class Backup(Protocol):
+    """Which next action the target believes in. A frozen dataclass."""
+
+    def __call__(
+        self, batch: Batch, following_q: Tensor, online: QFunction, target: QFunction
+    ) -> Bootstrap:
+        """The policy, the bonus and the penalty of a target.
+
+        Args:
+            batch: the transitions.
+            following_q: (B, A) the target network's values at `batch.next_obs`.
+            online: values by the online network.
+            target: values by the target network.
+        """
+
+
+class Body(Protocol):
+    """Makes features of observations: an `nn.Module` with a width.
+
+    The observations come as the replay stores them: a batch axis first, then
+    the shape and the dtype of the space (float64 as float32).
+    """
+
+    features: int
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Features (B, features) of observations (B, ...)."""
+
+
+@runtime_checkable
+class Noisy(Protocol):
+    """A layer whose output depends on noise that it keeps between forwards."""
+
+    def resample(self) -> None:
+        """Draw fresh noise."""
+
+
+BodyFactory: TypeAlias = Callable[[Space[Any]], nn.Module]
+"""From an observation space to a `Body`."""
+
+
+@runtime_checkable
+class Exploration(Protocol):
+    """How Q-values become actions while data is collected. Stateless."""
+
+    def select(
+        self,
+        q_values: Callable[[IntArray], FloatArray],
+        n_envs: int,
+        n_actions: int,
+        clock: Clock,
+        rng: np.random.Generator,
+    ) -> IntArray:
+        """Actions (E,) from 0.
+
+        Args:
+            q_values: expected returns (k, A) for the k environments asked for;
+                the network runs for those alone.
+            n_envs: E.
+            n_actions: A.
+            clock: the moment, for schedules.
+            rng: the only source of randomness to use.
+        """
+
+    def rate(self, clock: Clock) -> float:
+        """The amount of exploration at this moment, as it is logged."""
+
+
+@dataclass(frozen=True)
+class ReplayLayout:
+    """What a replay must hold, and how it must be read.
+
+    Attributes:
+        obs_shape: shape of one observation.
+        obs_dtype: dtype that observations are stored in.
+        n_envs: E, environments that feed the replay.
+        capacity: transitions to hold, all environments together.
+        n_steps: rewards in a return.
+        gamma: discount per step.
+        device: where batches go.
+        seed: of the replay's own generator.
+    """
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype[Any]
+    n_envs: int
+    capacity: int
+    n_steps: int
+    gamma: float
+    device: torch.device
+    seed: np.random.SeedSequence
+
+
+class Replay(Protocol):
+    """The memory of transitions.
+
+    Attributes:
+        gamma: discount per step; may be assigned between batches.
+    """
+
+    gamma: float
+
+    @property
+    def stored(self) -> int:
+        """Transitions held."""
+
+    @property
+    def sampleable(self) -> int:
+        """Transitions that can be drawn: not those whose n-step window is open."""
+
+    def seed(self, seed: np.random.SeedSequence) -> None:
+        """Restart the replay's own generator."""
+
+    def add(self, row: Row) -> None:
+        """Store one step of all environments, copying what it keeps."""
+
+    def sample(self, batch_size: int, clock: Clock) -> Batch:
+        """Draw a batch, with replacement, on the layout's device."""
+
+    def feedback(self, index: Tensor, surprise: Tensor) -> None:
+        """Learn how surprising the transitions at `index` (B,) were."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, and what JSON can hold: all that the future depends on."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+
+
+@runtime_checkable
+class ReplaySpec(Protocol):
+    """Describes a replay before the environment is known. A frozen dataclass."""
+
+    def nbytes(self, layout: ReplayLayout) -> int:
+        """Bytes that `build(layout)` allocates."""
+
+    def build(self, layout: ReplayLayout) -> Replay:
+        """Allocate the replay."""
+
+
+@runtime_checkable
+class PolicySpec(Protocol):
+    """Describes a network and its optimiser. A frozen dataclass."""
+
+    def build(self, space: Space[Any], n_actions: int, head: Head) -> Any:
+        """A `sbdqn.networks.QNetwork` with fresh weights."""
+
+    def build_optimizer(self, flat: Any, learning_rate: float) -> torch.optim.Optimizer:
+        """An optimiser of the `sbdqn.networks.FlatParameters` of a network."""
