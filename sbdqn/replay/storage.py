@@ -1,0 +1,229 @@
+"""The ring that transitions are kept in, and n-step returns read from it.
+
+Every environment has a column of its own. A column is a run of observations in
+the order in which they were seen; between two of them stand the action, the
+reward and whether the episode terminated. An episode of L transitions takes
+L + 1 rows: its true last observation has a row too, so the successor of a
+transition is always the row below, and no observation is stored twice.
+
+Columns advance on their own. Whatever the autoreset mode, the same experience
+leaves the same column behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sbdqn.errors import ConfigurationError
+from sbdqn.protocols import ReplayLayout
+from sbdqn.types import Array, Batch, IntArray, Row
+
+_OPEN = -1  # a transition whose n-step window is not complete yet
+_NOTHING = 0  # no transition: never written, overwritten, or a last observation
+
+
+class Storage:
+    """A preallocated ring of transitions with exact n-step returns.
+
+    Places are counted over the flattened (T, E) ring: row t of environment e is
+    `t * E + e`.
+
+    Args:
+        layout: what to hold.
+
+    Raises:
+        ConfigurationError: if the capacity does not hold one n-step window for
+            each environment.
+
+    Attributes:
+        gamma: discount per step.
+        stored: transitions held, those with an open window too.
+        sampleable: transitions with a complete window.
+        span: (T, E) rewards that each transition's return really has: fewer
+            than `n_steps` where the episode ends first; below 1 where there is
+            nothing to sample.
+    """
+
+    def __init__(self, layout: ReplayLayout) -> None:
+        self.n_envs = layout.n_envs
+        self.n_steps = layout.n_steps
+        self.rows = rows_for(layout)
+        if self.rows < layout.n_steps + 2:
+            raise ConfigurationError(
+                f"buffer_size={layout.capacity} gives each of {layout.n_envs} environments "
+                f"{self.rows - 1} transitions, fewer than n_steps + 1 = {layout.n_steps + 1}; "
+                f"make buffer_size at least {layout.n_envs * (layout.n_steps + 1)}"
+            )
+        self.device = layout.device
+        self._size = self.rows * self.n_envs
+        # NumPy's zeros take no memory until they are written; torch's take it at once.
+        obs = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
+        self._obs = torch.from_numpy(obs).to(layout.device)
+        self._action = np.zeros(self._size, dtype=np.int64)
+        self._reward = np.zeros(self._size, dtype=np.float32)
+        self._terminated = np.zeros(self._size, dtype=np.bool_)
+        self._span = np.zeros(self._size, dtype=np.int32)
+        self._row = np.zeros(self.n_envs, dtype=np.int64)  # of the next observation to act on
+        self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
+        self._rows_used = 0
+        self.stored = 0
+        self.sampleable = 0
+        self.gamma = layout.gamma
+
+    @property
+    def gamma(self) -> float:
+        """Discount per step."""
+        return self._gamma
+
+    @gamma.setter
+    def gamma(self, gamma: float) -> None:
+        self._gamma = gamma
+        steps = np.arange(self.n_steps + 1)
+        powers = np.float64(gamma) ** steps
+        self._discounts = powers.astype(np.float32)  # by span
+        counted = steps[:-1] < steps[:, None]  # (span, step within the window)
+        self._reward_weights = (counted * powers[:-1]).astype(np.float32)
+
+    @property
+    def span(self) -> Array:
+        """A view (T, E) of what `span` is said to be above."""
+        return self._span.reshape(self.rows, self.n_envs)
+
+    def add(self, row: Row) -> None:
+        """Store the transitions of one step; copies what it keeps."""
+        envs = np.flatnonzero(row.valid)
+        if not envs.size:
+            return
+        begins = row.first[envs]
+        if begins.any():
+            starting = envs[begins]
+            self._close(starting[self._length[starting] > 0])
+            self._write_obs(self._place(self._row[starting], starting), row.obs[starting])
+        here = self._row[envs]
+        place = self._place(here, envs)
+        self._action[place] = row.action[envs]
+        self._reward[place] = row.reward[envs]
+        self._terminated[place] = row.terminated[envs]
+        self._span[place] = _OPEN
+        self.stored += envs.size
+        self._write_obs(self._place(here + 1, envs), row.next_obs[envs])
+        self._row[envs] = (here + 1) % self.rows
+        self._length[envs] += 1
+        full = envs[self._length[envs] >= self.n_steps]
+        self._complete(full, self.n_steps)
+        self._close(envs[row.terminated[envs] | row.truncated[envs]])
+
+    def draw(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
+        used = self._rows_used * self.n_envs
+        index = rng.integers(0, used, count)
+        rejected = np.flatnonzero(self._span[index] < 1)
+        while rejected.size:
+            index[rejected] = rng.integers(0, used, rejected.size)
+            rejected = rejected[self._span[index[rejected]] < 1]
+        return index
+
+    def read(self, index: IntArray) -> Batch:
+        """The transitions at sampleable places (B,), with weights of 1."""
+        span = self._span[index]
+        window = index[:, None] + np.arange(0, self.n_steps * self.n_envs, self.n_envs)
+        rewards = self._reward[window % self._size]  # (B, n)
+        last = (index + (span - 1) * self.n_envs) % self._size
+        place = torch.from_numpy(index)
+        following = torch.from_numpy((index + span * self.n_envs) % self._size)
+        discount = np.where(self._terminated[last], np.float32(0), self._discounts[span])
+        return Batch(
+            obs=self._obs.index_select(0, place.to(self.device)),
+            action=torch.from_numpy(self._action[index]).to(self.device),
+            reward=torch.from_numpy(_sum(rewards, self._reward_weights[span])).to(self.device),
+            next_obs=self._obs.index_select(0, following.to(self.device)),
+            discount=torch.from_numpy(discount).to(self.device),
+            weight=torch.ones(len(index), device=self.device),
+            index=place,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows in use and the counters."""
+        used = self._rows_used * self.n_envs
+        return {
+            "obs": self._obs[:used],
+            "action": torch.from_numpy(self._action[:used]),
+            "reward": torch.from_numpy(self._reward[:used]),
+            "terminated": torch.from_numpy(self._terminated[:used]),
+            "span": torch.from_numpy(self._span[:used]),
+            "row": self._row.tolist(),
+            "length": self._length.tolist(),
+            "rows": self.rows,
+            "n_steps": self.n_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described.
+
+        Raises:
+            ConfigurationError: if the state is of another size, another number
+                of environments, or another `n_steps`.
+        """
+        given = (state["rows"], len(state["row"]), state["n_steps"], *state["obs"].shape[1:])
+        mine = (self.rows, self.n_envs, self.n_steps, *self._obs.shape[1:])
+        if given != mine:
+            raise ConfigurationError(
+                f"this replay has (rows, environments, n_steps, *observation shape) = {mine}, "
+                f"the stored one {given}; they must be equal"
+            )
+        used = len(state["action"])
+        self._obs[:used].copy_(state["obs"])
+        for name in ("action", "reward", "terminated", "span"):
+            getattr(self, f"_{name}")[:used] = np.asarray(state[name])
+        self._span[used:] = _NOTHING
+        self._row[:] = state["row"]
+        self._length[:] = state["length"]
+        self._rows_used = used // self.n_envs
+        self.stored = int(np.count_nonzero(self._span != _NOTHING))
+        self.sampleable = int(np.count_nonzero(self._span > 0))
+
+    def _place(self, row: IntArray, envs: IntArray) -> IntArray:
+        return row % self.rows * self.n_envs + envs
+
+    def _write_obs(self, place: IntArray, obs: Array) -> None:
+        overwritten = self._span[place]
+        self.stored -= int(np.count_nonzero(overwritten))
+        self.sampleable -= int(np.count_nonzero(overwritten > 0))
+        self._span[place] = _NOTHING
+        values = torch.from_numpy(np.ascontiguousarray(obs)).to(self.device)
+        self._obs.index_copy_(0, torch.from_numpy(place).to(self.device), values)
+        if self._rows_used < self.rows:
+            self._rows_used = max(self._rows_used, int(place.max()) // self.n_envs + 1)
+
+    def _complete(self, envs: IntArray, span: int) -> None:
+        """The transitions `span` rows above the newest observation are complete."""
+        self._span[self._place(self._row[envs] - span, envs)] = span
+        self.sampleable += envs.size
+
+    def _close(self, envs: IntArray) -> None:
+        """End the open episodes: all their shorter tails become sampleable."""
+        for span in range(1, self.n_steps):
+            self._complete(envs[self._length[envs] >= span], span)
+        self._length[envs] = 0
+        self._row[envs] = (self._row[envs] + 1) % self.rows
+
+
+def rows_for(layout: ReplayLayout) -> int:
+    """Rows of the ring: the capacity's share of each environment, and a last one."""
+    return -(-layout.capacity // layout.n_envs) + 1
+
+
+def storage_nbytes(layout: ReplayLayout) -> int:
+    """Bytes that a `Storage` of this layout allocates."""
+    obs = layout.obs_dtype.itemsize * int(np.prod(layout.obs_shape, dtype=np.int64))
+    beside_obs = 8 + 4 + 1 + 4  # action, reward, terminated, span
+    return rows_for(layout) * layout.n_envs * (obs + beside_obs)
+
+
+def _sum(rewards: Array, weights: Array) -> Array:
+    total: Array = np.einsum("bn,bn->b", rewards, weights)
+    return total
