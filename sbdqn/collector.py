@@ -1,0 +1,188 @@
+"""From a vector environment to rows of transitions, the same in every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from sbdqn.errors import NonFiniteError
+from sbdqn.networks import QNetwork
+from sbdqn.protocols import Exploration
+from sbdqn.types import Array, BoolArray, Clock, Episode, FloatArray, IntArray, Purpose, Row
+
+ToArray = Callable[[Any], Array]
+"""From what an environment returns to observations (E, ...) as they are stored."""
+
+
+class Stepper:
+    """Steps a vector environment and says what really happened.
+
+    Hides the autoreset mode: a row's `next_obs` is always the true successor,
+    and steps on which an environment ignored its action are not `valid`.
+
+    Args:
+        env: the vector environment.
+        to_array: brings its observations into their stored form; must copy,
+            because environments may reuse their arrays.
+
+    Attributes:
+        infos: of the last step, as the environment returned them.
+        action_start: the environment's name for action 0.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], to_array: ToArray) -> None:
+        self.env = env
+        self.n_envs = env.num_envs
+        self._mode = env.metadata["autoreset_mode"]
+        self._to_array = to_array
+        self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
+        self._obs: Array | None = None
+        self.infos: dict[str, Any] = {}
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether there are observations to act on."""
+        return self._obs is not None
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin new episodes everywhere; open ones are abandoned."""
+        obs, self.infos = self.env.reset(seed=seed)
+        self._obs = self._to_array(obs)
+        self._resets_itself = np.zeros(self.n_envs, dtype=np.bool_)
+        self._first = np.ones(self.n_envs, dtype=np.bool_)
+        self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
+        self._length = np.zeros(self.n_envs, dtype=np.int64)
+
+    @property
+    def obs(self) -> Array:
+        """(E, ...) observations to act on."""
+        assert self._obs is not None
+        return self._obs
+
+    def forget(self) -> None:
+        """Drop the observations, so that the next use begins with a reset."""
+        self._obs = None
+
+    def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
+        """Step all environments.
+
+        Args:
+            action: (E,) from 0.
+
+        Returns:
+            What happened, and the episodes that ended.
+
+        Raises:
+            NonFiniteError: if an environment returns a NaN or infinite reward.
+        """
+        before = self.obs
+        obs, reward, terminated, truncated, self.infos = self.env.step(action + self.action_start)
+        after = self._to_array(obs)
+        valid = ~self._resets_itself
+        ended = (terminated | truncated) & valid
+        _require_finite(reward)
+        next_obs = after
+        if self._mode is AutoresetMode.SAME_STEP and ended.any():
+            next_obs = self._true_successors(after, ended)
+        row = Row(before, action, reward, next_obs, terminated, truncated, self._first, valid)
+        episodes = self._count(row, ended)
+        if self._mode is AutoresetMode.DISABLED and ended.any():
+            after = self._reset_where(ended)
+        self._obs = after
+        if self._mode is AutoresetMode.NEXT_STEP:
+            self._first = ~valid
+            self._resets_itself = ended
+        else:
+            self._first = ended
+        return row, episodes
+
+    def _true_successors(self, after: Array, ended: BoolArray) -> Array:
+        successors = after.copy()
+        for env in np.flatnonzero(ended):
+            final = self.infos["final_obs"][env]
+            successors[env] = self._to_array(np.asarray(final)[np.newaxis])[0]
+        return successors
+
+    def _reset_where(self, ended: BoolArray) -> Array:
+        obs, _ = self.env.reset(options={"reset_mask": ended.copy()})
+        return self._to_array(obs)
+
+    def _count(self, row: Row, ended: BoolArray) -> list[Episode]:
+        self._reward_sum += np.where(row.valid, row.reward, 0.0)
+        self._length += row.valid
+        if not ended.any():
+            return []
+        episodes = [
+            Episode(
+                float(self._reward_sum[env]),
+                int(self._length[env]),
+                int(env),
+                _success(self.infos, int(env), self._mode),
+            )
+            for env in np.flatnonzero(ended)
+        ]
+        self._reward_sum[ended] = 0.0
+        self._length[ended] = 0
+        return episodes
+
+
+class Collector:
+    """Chooses actions and steps.
+
+    Args:
+        stepper: steps the environment.
+        network: chooses actions.
+        n_actions: A.
+        device: where the network is.
+    """
+
+    def __init__(
+        self, stepper: Stepper, network: QNetwork, n_actions: int, device: torch.device
+    ) -> None:
+        self.stepper = stepper
+        self._network = network
+        self._n_actions = n_actions
+        self._device = device
+
+    def choose(self, exploration: Exploration, clock: Clock, rng: np.random.Generator) -> IntArray:
+        """Actions (E,) from 0."""
+        n_envs = self.stepper.n_envs
+        return exploration.select(self._q_values, n_envs, self._n_actions, clock, rng)
+
+    def choose_at_random(self, rng: np.random.Generator) -> IntArray:
+        """Uniformly random actions (E,) from 0."""
+        return rng.integers(0, self._n_actions, self.stepper.n_envs)
+
+    def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
+        """See `Stepper.step`."""
+        return self.stepper.step(action)
+
+    def _q_values(self, envs: IntArray) -> FloatArray:
+        obs = self.stepper.obs
+        chosen = obs if envs.size == self.stepper.n_envs else obs[envs]
+        with torch.inference_mode():
+            q = self._network.q(torch.from_numpy(chosen).to(self._device), Purpose.ACT)
+        values: FloatArray = q.cpu().numpy()
+        return values
+
+
+def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:
+    if mode is AutoresetMode.SAME_STEP:
+        infos = infos.get("final_info", {})
+    if "is_success" not in infos or not infos.get("_is_success", np.ones(env + 1))[env]:
+        return None
+    return bool(infos["is_success"][env])
+
+
+def _require_finite(reward: Array) -> None:
+    if not np.isfinite(reward).all():
+        wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~np.isfinite(reward))}
+        raise NonFiniteError(
+            f"the reward is not finite, by environment index: {wrong}; it would ruin the weights, "
+            f"so the step was not stored; look for a division by zero or an overflow in the "
+            f"environment's reward"
+        )

@@ -1,0 +1,146 @@
+"""The one update that every member of the family goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, optim
+
+from sbdqn.networks import FlatParameters, QNetwork
+from sbdqn.protocols import Backup, Head
+from sbdqn.types import Batch, Loss, Purpose
+
+
+class UpdateRecord(NamedTuple):
+    """What the last update saw, kept as tensors until somebody asks.
+
+    Attributes:
+        q: (B, A) expected returns of the batch before the update.
+        loss: the batch's outcome.
+        weight: (B,) importance weights.
+        gradient_norm: () before clipping.
+    """
+
+    q: Tensor
+    loss: Loss
+    weight: Tensor
+    gradient_norm: Tensor
+
+
+class Learner:
+    """Turns batches into better weights.
+
+    Args:
+        online: the network that learns.
+        target: the network that targets come from; `online` itself for none.
+        head: what the networks' outputs mean.
+        backup: which next action a target believes in.
+        max_gradient_norm: gradients are scaled down to it; None for never.
+        compile: whether targets and loss are compiled with `torch.compile`.
+
+    Attributes:
+        n_updates: gradient steps made.
+        last: what the last update saw, None before the first.
+    """
+
+    def __init__(
+        self,
+        online: QNetwork,
+        target: QNetwork,
+        head: Head,
+        backup: Backup,
+        max_gradient_norm: float | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.online = online
+        self.target = target
+        self.head = head
+        self.backup = backup
+        self.max_gradient_norm = max_gradient_norm
+        self.flat = FlatParameters(online)
+        self._target_flat = self.flat if target is online else FlatParameters(target)
+        self.n_updates = 0
+        self.last: UpdateRecord | None = None
+        self._compare = torch.compile(self._compare_eagerly) if compile else self._compare_eagerly
+        self.sync(1.0)
+
+    def set_optimizer(self, optimizer: optim.Optimizer) -> None:
+        """Learn with this optimiser of `flat`'s parameters from now on."""
+        self.optimizer = optimizer
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size of the next update."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        if rate != self._learning_rate:
+            self._learning_rate = rate
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+
+    def update(self, batch: Batch) -> Loss:
+        """Make one gradient step on a batch."""
+        self.online.resample()
+        self.target.resample()
+        self.flat.gradient.zero_()
+        objective, q, loss = self._compare(batch)
+        objective.backward()  # type: ignore[no-untyped-call]
+        norm = self.flat.clip_gradient(self.max_gradient_norm)
+        self.optimizer.step()
+        self.n_updates += 1
+        self.last = UpdateRecord(q, loss, batch.weight, norm)
+        return loss
+
+    def sync(self, tau: float) -> None:
+        """Blend the online network into the target network.
+
+        Args:
+            tau: share of the online network; 1 copies it.
+        """
+        if self._target_flat is not self.flat:
+            self._target_flat.blend(self.flat, tau)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and counter."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "n_updates": self.n_updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.load_optimizer(state["optimizer"])
+        self.n_updates = int(state["n_updates"])
+
+    def load_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Become what the optimiser's `state_dict` described."""
+        self.optimizer.load_state_dict(dict(state))
+        self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+
+    def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Tensor, Loss]:
+        with torch.no_grad():
+            target = self._target(batch)
+        prediction = self.online.predict(batch.obs, Purpose.LEARN)
+        loss = self.head.loss(prediction, batch.action, target)
+        objective = (batch.weight * loss.value).mean()
+        q = self.head.q(prediction).detach()
+        return objective, q, Loss(loss.value.detach(), loss.surprise)
+
+    def _target(self, batch: Batch) -> Tensor:
+        following = self.target.predict(batch.next_obs, Purpose.TARGET)
+        bootstrap = self.backup(
+            batch,
+            self.head.q(following),
+            lambda obs: self.online.q(obs, Purpose.TARGET),
+            lambda obs: self.target.q(obs, Purpose.TARGET),
+        )
+        return self.head.target(batch, bootstrap, following)

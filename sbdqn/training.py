@@ -1,0 +1,291 @@
+"""The loop: when to step, when to update, and by which clock.
+
+All intervals count transitions summed over environments. One vector step of E
+environments is E ticks of that clock, and the updates due between the ticks are
+made one after the other, so 1 and 64 environments run the same algorithm at the
+same replay ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from sbdqn.collector import Collector
+from sbdqn.errors import NotReadyError
+from sbdqn.learner import Learner
+from sbdqn.protocols import Exploration, Replay, Schedule, value_at
+from sbdqn.types import Clock, Episode, IntArray, Row
+
+
+class Hooks(Protocol):
+    """What the loop calls; callbacks are behind it."""
+
+    def on_rollout_start(self) -> None:
+        """Before the first step after updates, or of all."""
+
+    def on_step(self, step: StepResult) -> bool:
+        """After each vector step; False ends training."""
+
+    def on_update(self) -> None:
+        """After each gradient step."""
+
+    def on_rollout_end(self) -> None:
+        """Before the updates that have become due."""
+
+
+class StepResult(NamedTuple):
+    """One vector step.
+
+    Attributes:
+        row: what happened.
+        episodes: those that ended.
+    """
+
+    row: Row
+    episodes: list[Episode]
+
+
+class Round(NamedTuple):
+    """Updates that are due together.
+
+    Attributes:
+        tick: the transition that made them due.
+        updates: gradient steps.
+    """
+
+    tick: int
+    updates: int
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How much is learned from how much experience.
+
+    Attributes:
+        learning_starts: transitions in the replay before the first update.
+        batch_size: transitions in an update.
+        period: transitions or episodes from one round of updates to the next.
+        unit: what `period` counts.
+        updates: gradient steps in a round; -1 for one per transition collected
+            since the last round.
+    """
+
+    learning_starts: int
+    batch_size: int
+    period: int
+    unit: Literal["step", "episode"]
+    updates: int
+
+
+class Trainer:
+    """Collects, stores, updates.
+
+    Args:
+        make_replay: allocates what transitions go to and batches come from; called
+            when it is first needed.
+        learner: makes the updates.
+        cadence: how many of them, and when; may be assigned at any time.
+        exploration: how actions are chosen; may be assigned at any time.
+        learning_rate: may be assigned at any time.
+        seed: of the generator that exploration draws from.
+
+    Attributes:
+        num_timesteps: transitions collected, all environments together.
+        episodes: episodes ended.
+        total_timesteps: where the current `run` ends.
+        settled: two moments of the clock, before and after the latest hook: up
+            to this transition all updates that were due have been made. What
+            belongs between updates, like the target network's sync, falls due
+            by this clock and so never depends on the number of environments.
+        interrupted: whether the last `run` was ended by `interrupt`.
+    """
+
+    def __init__(
+        self,
+        make_replay: Callable[[], Replay],
+        learner: Learner,
+        cadence: Cadence,
+        exploration: Exploration,
+        learning_rate: float | Schedule,
+        seed: np.random.SeedSequence,
+    ) -> None:
+        self._make_replay = make_replay
+        self._replay: Replay | None = None
+        self.learner = learner
+        self.cadence = cadence
+        self.exploration = exploration
+        self.learning_rate = learning_rate
+        self.num_timesteps = 0
+        self.episodes = 0
+        self.total_timesteps = 0
+        self.settled = (0, 0)
+        self.interrupted = False
+        self._experience = 0  # transitions that the replay was given
+        self._since_round = 0  # transitions that count towards the next round
+        self._episodes_since_round = 0
+        self.seed(seed)
+
+    @property
+    def clock(self) -> Clock:
+        """The counters that schedules read."""
+        return Clock(self.num_timesteps, self.episodes, self.total_timesteps)
+
+    def seed(self, seed: np.random.SeedSequence) -> None:
+        """Restart the generator that exploration draws from."""
+        self.rng = np.random.default_rng(seed)
+
+    def interrupt(self) -> None:
+        """End `run` after the current step."""
+        self.interrupted = True
+
+    def restart_clock(self) -> None:
+        """Count transitions and episodes from 0 again; weights and replay stay."""
+        self.num_timesteps = 0
+        self.episodes = 0
+        self.settled = (0, 0)
+
+    @property
+    def replay(self) -> Replay:
+        """Where transitions go and batches come from."""
+        if self._replay is None:
+            self._replay = self._make_replay()
+        return self._replay
+
+    @property
+    def has_replay(self) -> bool:
+        """Whether the replay has been allocated."""
+        return self._replay is not None
+
+    def load_replay(self, state: Mapping[str, Any]) -> None:
+        """Fill the replay with what its `state_dict` held."""
+        self.replay.load_state_dict(state)
+        self._experience = self.replay.stored
+
+    def run(self, collector: Collector, total_timesteps: int, hooks: Hooks) -> None:
+        """Train until `total_timesteps` on the clock, or until a hook says stop."""
+        self.total_timesteps = total_timesteps
+        self.interrupted = False
+        hooks.on_rollout_start()
+        while self.num_timesteps < total_timesteps and not self.interrupted:
+            row, episodes = collector.step(self._choose(collector))
+            rounds = self.store(row, len(episodes))
+            self.settle(rounds[0].tick - 1 if rounds else None)
+            if not hooks.on_step(StepResult(row, episodes)):
+                return
+            if rounds:
+                hooks.on_rollout_end()
+                self._make(rounds, hooks)
+                hooks.on_rollout_start()
+        hooks.on_rollout_end()
+
+    def store(self, row: Row, n_episodes: int) -> list[Round]:
+        """Put a row into the replay and advance the clock by what it holds.
+
+        Returns:
+            The updates that have become due.
+        """
+        self.replay.add(row)
+        transitions = int(np.count_nonzero(row.valid))
+        self.num_timesteps += transitions
+        self.episodes += n_episodes
+        self._experience += transitions
+        return self._rounds_due(transitions, n_episodes)
+
+    def update(self, count: int, hooks: Hooks, settled: int | None = None) -> None:
+        """Make `count` updates.
+
+        Args:
+            count: gradient steps.
+            hooks: told of each.
+            settled: transitions whose updates have all been made afterwards; all
+                so far, if not given.
+
+        Raises:
+            NotReadyError: if no transition can be sampled yet.
+        """
+        if not self.replay.sampleable:
+            raise NotReadyError(
+                "the replay holds no transition that can be sampled; collect n_steps "
+                "transitions of an episode, or a whole episode, before training"
+            )
+        clock = self.clock
+        self.learner.learning_rate = value_at(self.learning_rate, clock)
+        for remaining in reversed(range(count)):
+            batch = self.replay.sample(self.cadence.batch_size, clock)
+            loss = self.learner.update(batch)
+            self.replay.feedback(batch.index, loss.surprise)
+            self.settle(self.settled[1] if remaining else settled)
+            hooks.on_update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clocks and the generator."""
+        return {
+            "num_timesteps": self.num_timesteps,
+            "episodes": self.episodes,
+            "settled": list(self.settled),
+            "since_round": self._since_round,
+            "episodes_since_round": self._episodes_since_round,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self.num_timesteps = int(state["num_timesteps"])
+        self.episodes = int(state["episodes"])
+        before, after = state["settled"]
+        self.settled = (int(before), int(after))
+        self._since_round = int(state["since_round"])
+        self._episodes_since_round = int(state["episodes_since_round"])
+        self.rng.bit_generator.state = state["rng"]
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether actions are random because nothing has been learned yet."""
+        return not self.learner.n_updates and self._missing() > 0
+
+    def settle(self, moment: int | None = None) -> None:
+        """All updates due up to this transition, by default all, have been made."""
+        before = self.settled[1]
+        now = self.num_timesteps if moment is None else moment
+        self.settled = (before, max(before, now))
+
+    def _choose(self, collector: Collector) -> IntArray:
+        if self.is_warming_up:
+            return collector.choose_at_random(self.rng)
+        return collector.choose(self.exploration, self.clock, self.rng)
+
+    def _missing(self) -> int:
+        return self.cadence.learning_starts - self._experience
+
+    def _make(self, rounds: list[Round], hooks: Hooks) -> None:
+        ends = [following.tick - 1 for following in rounds[1:]] + [self.num_timesteps]
+        for due, end in zip(rounds, ends, strict=True):
+            self.update(due.updates, hooks, end)
+
+    def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
+        """The rounds of updates that `transitions` more have made due."""
+        counting = min(transitions, max(0, -self._missing()))
+        if not counting:
+            return []
+        self._since_round += counting
+        self._episodes_since_round += episodes
+        if not self.replay.sampleable:
+            return []
+        if self.cadence.unit == "episode":
+            return self._episode_round_due()
+        period = self.cadence.period
+        n_rounds, self._since_round = divmod(self._since_round, period)
+        updates = period if self.cadence.updates < 0 else self.cadence.updates
+        last = self.num_timesteps - self._since_round
+        return [Round(last - period * ago, updates) for ago in reversed(range(n_rounds))]
+
+    def _episode_round_due(self) -> list[Round]:
+        if self._episodes_since_round < self.cadence.period:
+            return []
+        updates = self._since_round if self.cadence.updates < 0 else self.cadence.updates
+        self._since_round = self._episodes_since_round = 0
+        return [Round(self.num_timesteps, updates)]
