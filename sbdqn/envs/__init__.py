@@ -1,0 +1,20 @@
+"""Making, checking and adapting environments."""
+
+from sbdqn.envs.faults import FaultReporting
+from sbdqn.envs.infos import split_infos
+from sbdqn.envs.making import EnvLike, Vectorization, make_vector_env, reward_threshold
+from sbdqn.envs.sb3_view import SB3View
+from sbdqn.envs.spaces import ObservationAdapter, actions_in, discrete_actions
+
+__all__ = [
+    "EnvLike",
+    "FaultReporting",
+    "ObservationAdapter",
+    "SB3View",
+    "Vectorization",
+    "actions_in",
+    "discrete_actions",
+    "make_vector_env",
+    "reward_threshold",
+    "split_infos",
+]

@@ -1,0 +1,162 @@
+"""From whatever describes an environment to a gymnasium vector environment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import gymnasium
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from sbdqn.errors import ConfigurationError, WorkerError
+
+EnvLike: TypeAlias = (
+    str
+    | gymnasium.Env[Any, Any]
+    | VectorEnv[Any, Any, Any]
+    | Callable[..., gymnasium.Env[Any, Any]]
+)
+Vectorization = Literal["auto", "sync", "async", "vector_entry_point"]
+VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
+
+
+def make_vector_env(
+    env: EnvLike,
+    n_envs: int = 1,
+    vectorization: Vectorization = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """Make a vector environment.
+
+    Args:
+        env: a registered id, an environment, a vector environment, or a
+            callable that makes an environment.
+        n_envs: how many environments.
+        vectorization: `"sync"` steps them one after the other, `"async"` in
+            processes of their own, `"vector_entry_point"` uses the id's own
+            vectorised implementation; `"auto"` does the last where there is
+            one and more than one environment is wanted, else the first.
+        env_kwargs: keyword arguments of the environment.
+
+    Raises:
+        ConfigurationError: if the parts do not go together.
+    """
+    if isinstance(env, str):
+        return _from_id(env, n_envs, vectorization, dict(env_kwargs or {}))
+    if isinstance(env, (gymnasium.Env, VectorEnv)):
+        if env_kwargs:
+            raise ConfigurationError(
+                f"env_kwargs={dict(env_kwargs)!r} cannot change an environment that is already "
+                f"made; pass its id, or a callable that makes it"
+            )
+        if vectorization != "auto":
+            raise ConfigurationError(
+                f"vectorization={vectorization!r} cannot change an environment that is already "
+                f"made; pass its id, or a callable that makes it"
+            )
+        return _from_made(env, n_envs)
+    if callable(env):
+        return _from_makers(_Maker(env, dict(env_kwargs or {})), n_envs, vectorization)
+    raise ConfigurationError(
+        f"env must be a registered id, a gymnasium.Env, a gymnasium.vector.VectorEnv or a "
+        f"callable that makes a gymnasium.Env, not {env!r}"
+    )
+
+
+def reward_threshold(env: VectorEnv[Any, Any, Any]) -> float | None:
+    """The mean return at which the environment counts as solved, if it says."""
+    spec = env.spec
+    inner = env.unwrapped
+    if spec is None and isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
+        spec = inner.get_attr("spec")[0]
+    return None if spec is None else spec.reward_threshold
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes one environment, in a worker process out of Ctrl-C's reach."""
+
+    make: Callable[..., Any]
+    kwargs: dict[str, Any]
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        if multiprocessing.parent_process() is not None:
+            # The terminal interrupts the whole process group; only the parent decides.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        env = self.make(**self.kwargs)
+        if not isinstance(env, gymnasium.Env):
+            raise ConfigurationError(
+                f"the callable passed as env must return a gymnasium.Env, not {env!r}; pass a "
+                f"vector environment as it is"
+            )
+        return env
+
+
+@dataclass(frozen=True)
+class _ById:
+    id: str
+
+    def __call__(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+        return gymnasium.make(self.id, **kwargs)
+
+
+def _from_id(
+    env_id: str, n_envs: int, vectorization: Vectorization, kwargs: dict[str, Any]
+) -> VectorEnv[Any, Any, Any]:
+    try:
+        spec = gymnasium.spec(env_id)
+        has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
+        native = vectorization == "vector_entry_point"
+        if native or (vectorization == "auto" and has_own and n_envs > 1):
+            return gymnasium.make_vec(
+                env_id, n_envs, vectorization_mode="vector_entry_point", **kwargs
+            )
+        return _from_makers(_Maker(_ById(env_id), kwargs), n_envs, vectorization)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ConfigurationError(f"env {env_id!r} cannot be made: {error}") from error
+
+
+def _from_makers(
+    maker: _Maker, n_envs: int, vectorization: Vectorization
+) -> VectorEnv[Any, Any, Any]:
+    if vectorization == "vector_entry_point":
+        raise ConfigurationError(
+            "vectorization='vector_entry_point' needs the id of an environment that registers "
+            "one; make the vector environment and pass it as it is"
+        )
+    makers = [maker] * n_envs
+    if vectorization != "async":
+        return SyncVectorEnv(makers)
+    try:
+        return AsyncVectorEnv(makers)
+    except (EOFError, ConnectionError) as error:
+        raise WorkerError(
+            "a worker process ended while it made its environment; its traceback is printed above"
+        ) from error
+
+
+def _from_made(
+    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], n_envs: int
+) -> VectorEnv[Any, Any, Any]:
+    if isinstance(env, gymnasium.Env):
+        if n_envs != 1:
+            raise ConfigurationError(
+                f"n_envs={n_envs}, but a single environment was passed; pass its id, or a callable "
+                f"that makes it, to have several"
+            )
+        return SyncVectorEnv([lambda: env])
+    if n_envs not in (1, env.num_envs):
+        raise ConfigurationError(
+            f"n_envs={n_envs}, but the vector environment has {env.num_envs}; leave n_envs out"
+        )
+    mode = env.metadata.get("autoreset_mode")
+    if not isinstance(mode, AutoresetMode):
+        raise ConfigurationError(
+            f"the vector environment does not say how it resets itself: "
+            f"metadata['autoreset_mode'] is {mode!r}; set it to a member of "
+            f"gymnasium.vector.AutoresetMode"
+        )
+    return env

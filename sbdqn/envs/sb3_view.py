@@ -1,0 +1,82 @@
+"""The vector environment with the calls that Stable-Baselines3's scripts make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from sbdqn.envs.infos import split_infos
+from sbdqn.types import Array, BoolArray
+
+
+class SB3View:
+    """A gymnasium vector environment behind SB3's `VecEnv` calls.
+
+    `reset()` returns observations alone and `step()` four values. Where the
+    environment resets itself on the step after an end (gymnasium's default),
+    that step returns the first observation of the next episode and reward 0.
+
+    Stepping the training environment abandons its open episodes: the next
+    `learn` begins with a reset.
+
+    Args:
+        vector_env: the environment.
+        abandon_episodes: called when the environment is touched.
+    """
+
+    def __init__(
+        self,
+        vector_env: VectorEnv[Any, Any, Any],
+        abandon_episodes: Callable[[], None],
+    ) -> None:
+        self.vector_env = vector_env
+        self.num_envs = vector_env.num_envs
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self.render_mode = vector_env.render_mode
+        self.abandon_episodes = abandon_episodes
+        self._seed: int | None = None
+
+    def seed(self, seed: int | None = None) -> None:
+        """Use a seed for the next reset."""
+        self._seed = seed
+
+    def reset(self) -> Array:
+        """Reset all environments; observations (E, ...)."""
+        self.abandon_episodes()
+        obs, _ = self.vector_env.reset(seed=self._seed)
+        self._seed = None
+        return np.array(obs)
+
+    def step(self, actions: Any) -> tuple[Array, Array, BoolArray, list[dict[str, Any]]]:
+        """Step all environments: observations, rewards, dones, infos."""
+        self.abandon_episodes()
+        obs, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(actions))
+        dones = terminated | truncated
+        return np.array(obs), rewards, dones, split_infos(infos, self.num_envs)
+
+    def render(self, mode: str | None = None) -> Any:
+        """Render as the environment's `render_mode` says.
+
+        Args:
+            mode: accepted because SB3's scripts pass it; gymnasium fixes the
+                mode when an environment is made.
+        """
+        return self.vector_env.render()
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every environment."""
+        values: tuple[Any, ...] = self.vector_env.get_attr(name)  # type: ignore[attr-defined]
+        return values
+
+    def env_method(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of every environment."""
+        results: tuple[Any, ...] = self.vector_env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
+        return results
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.vector_env.close()
