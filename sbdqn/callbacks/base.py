@@ -1,0 +1,273 @@
+"""Callbacks: side effects of training, in the order in which they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sbdqn.errors import ConfigurationError, NotReadyError
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from sbdqn.dqn import DQN
+    from sbdqn.logger import Logger
+
+
+class BaseCallback:
+    """What a callback can do; override the hooks that start with `_`.
+
+    Args:
+        verbose: 0 for silence, 1 for what matters, 2 for everything.
+
+    Attributes:
+        model: the model that trains.
+        n_calls: times that `_on_step` has been called.
+        num_timesteps: transitions collected, summed over environments.
+        locals: of the last step: see `StepLocals`.
+        parent: the callback that owns this one, if any.
+
+    Example:
+        >>> class CountEpisodes(BaseCallback):
+        ...     episodes = 0
+        ...
+        ...     def _on_step(self) -> bool:
+        ...         self.episodes += int(self.locals["dones"].sum())
+        ...         return True
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        self.verbose = verbose
+        self.n_calls = 0
+        self.num_timesteps = 0
+        self.locals: Mapping[str, Any] = {}
+        self.globals: Mapping[str, Any] = {}
+        self.parent: BaseCallback | None = None
+        self._model: DQN | None = None
+
+    @property
+    def model(self) -> DQN:
+        """The model that trains."""
+        if self._model is None:
+            raise NotReadyError(f"{type(self).__name__} has not been passed to learn yet")
+        return self._model
+
+    @property
+    def training_env(self) -> VectorEnv[Any, Any, Any]:
+        """The vector environment that the model trains in."""
+        env = self.model.env
+        assert env is not None
+        return env
+
+    @property
+    def logger(self) -> Logger:
+        """The model's logger."""
+        return self.model.logger
+
+    def init_callback(self, model: DQN) -> None:
+        """Attach to a model, before training starts."""
+        self._model = model
+        self._init_callback()
+
+    def on_training_start(self, locals_: Mapping[str, Any], globals_: Mapping[str, Any]) -> None:
+        """Start."""
+        self.locals = locals_
+        self.globals = globals_
+        self.num_timesteps = self.model.num_timesteps
+        self._on_training_start()
+
+    def on_rollout_start(self) -> None:
+        """Data will be collected."""
+        self._on_rollout_start()
+
+    def on_step(self) -> bool:
+        """All environments have made a step.
+
+        Returns:
+            False to end training.
+        """
+        self.n_calls += 1
+        self.num_timesteps = self.model.num_timesteps
+        return self._on_step()
+
+    def on_update(self) -> None:
+        """A gradient step has been made."""
+        self._on_update()
+
+    def on_rollout_end(self) -> None:
+        """Updates are due."""
+        self._on_rollout_end()
+
+    def on_training_end(self) -> None:
+        """The end, also after Ctrl-C."""
+        self._on_training_end()
+
+    def update_locals(self, locals_: Mapping[str, Any]) -> None:
+        """Look at another step."""
+        self.locals = locals_
+        self.update_child_locals(locals_)
+
+    def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
+        """Let the callbacks that this one owns look at another step."""
+
+    def _init_callback(self) -> None:
+        """Hook: the model is known."""
+
+    def _on_training_start(self) -> None:
+        """Hook: before the first step."""
+
+    def _on_rollout_start(self) -> None:
+        """Hook: before data is collected."""
+
+    def _on_step(self) -> bool:
+        """Hook: after each step of all environments; False ends training."""
+        return True
+
+    def _on_update(self) -> None:
+        """Hook: after each gradient step."""
+
+    def _on_rollout_end(self) -> None:
+        """Hook: before the updates that are due."""
+
+    def _on_training_end(self) -> None:
+        """Hook: after the last step."""
+
+
+class EventCallback(BaseCallback):
+    """A callback that calls another one when its event happens.
+
+    Args:
+        callback: called by `_on_event`.
+        verbose: see `BaseCallback`.
+    """
+
+    def __init__(self, callback: BaseCallback | None = None, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.callback = callback
+        if callback is not None:
+            callback.parent = self
+
+    def init_callback(self, model: DQN) -> None:
+        """Attach to a model, the child too."""
+        super().init_callback(model)
+        if self.callback is not None:
+            self.callback.init_callback(model)
+
+    def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
+        """Let the child look at another step."""
+        if self.callback is not None:
+            self.callback.update_locals(locals_)
+
+    def _on_training_start(self) -> None:
+        if self.callback is not None:
+            self.callback.on_training_start(self.locals, self.globals)
+
+    def _on_training_end(self) -> None:
+        if self.callback is not None:
+            self.callback.on_training_end()
+
+    def _on_event(self) -> bool:
+        return self.callback.on_step() if self.callback is not None else True
+
+
+class CallbackList(BaseCallback):
+    """Several callbacks in one; training ends as soon as one of them says so.
+
+    Args:
+        callbacks: called in this order.
+    """
+
+    def __init__(self, callbacks: Sequence[BaseCallback]) -> None:
+        super().__init__()
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            callback.parent = self
+
+    def __iter__(self) -> Iterator[BaseCallback]:
+        """The callbacks, nested lists opened."""
+        for callback in self.callbacks:
+            yield from callback if isinstance(callback, CallbackList) else [callback]
+
+    def init_callback(self, model: DQN) -> None:
+        """Attach all."""
+        super().init_callback(model)
+        for callback in self.callbacks:
+            callback.init_callback(model)
+
+    def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
+        """Let all look at another step."""
+        for callback in self.callbacks:
+            callback.update_locals(locals_)
+
+    def _on_training_start(self) -> None:
+        for callback in self.callbacks:
+            callback.on_training_start(self.locals, self.globals)
+
+    def _on_rollout_start(self) -> None:
+        for callback in self.callbacks:
+            callback.on_rollout_start()
+
+    def _on_step(self) -> bool:
+        # All are called, whoever wants to stop.
+        goes_on = [callback.on_step() for callback in self.callbacks]
+        return all(goes_on)
+
+    def _on_update(self) -> None:
+        for callback in self.callbacks:
+            callback.on_update()
+
+    def _on_rollout_end(self) -> None:
+        for callback in self.callbacks:
+            callback.on_rollout_end()
+
+    def _on_training_end(self) -> None:
+        for callback in self.callbacks:
+            callback.on_training_end()
+
+
+class ConvertCallback(BaseCallback):
+    """Makes a callback of a function of `(locals, globals)`.
+
+    Args:
+        callback: called after each step; returning False ends training.
+        verbose: see `BaseCallback`.
+    """
+
+    def __init__(
+        self,
+        callback: Callable[[Mapping[str, Any], Mapping[str, Any]], bool | None],
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.callback = callback
+
+    def _on_step(self) -> bool:
+        return self.callback(self.locals, self.globals) is not False
+
+
+MaybeCallback: TypeAlias = (
+    BaseCallback
+    | Sequence[BaseCallback]
+    | Callable[[Mapping[str, Any], Mapping[str, Any]], bool | None]
+    | None
+)
+
+
+def as_callbacks(callback: MaybeCallback) -> list[BaseCallback]:
+    """What `learn` was given, as a list of callbacks.
+
+    Raises:
+        ConfigurationError: if something is none.
+    """
+    if callback is None:
+        return []
+    if isinstance(callback, BaseCallback):
+        return [callback]
+    if isinstance(callback, (list, tuple)):
+        return [one for part in callback for one in as_callbacks(part)]
+    if callable(callback) and not isinstance(callback, type):
+        return [ConvertCallback(callback)]
+    raise ConfigurationError(
+        f"callback must be a BaseCallback, a list of them, a function of (locals, globals), or "
+        f"None, not {callback!r}"
+    )

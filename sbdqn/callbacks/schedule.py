@@ -1,0 +1,40 @@
+"""Parameters that change while a model trains."""
+
+from __future__ import annotations
+
+from sbdqn.callbacks.base import BaseCallback
+from sbdqn.protocols import Schedule
+
+
+class ScheduleCallback(BaseCallback):
+    """Drives a parameter of the model over time.
+
+    Args:
+        name: of the parameter, as `set_params` takes it.
+        schedule: its value by the clock; rounded for a parameter that is an
+            integer.
+
+    Example:
+        >>> from sbdqn.schedules import Linear
+        >>> shrinking = ScheduleCallback("tau", Linear(0.1, 0.001, 10_000))
+    """
+
+    def __init__(self, name: str, schedule: Schedule) -> None:
+        super().__init__()
+        self.name = name
+        self.schedule = schedule
+
+    def _on_training_start(self) -> None:
+        self._drive()
+
+    def _on_step(self) -> bool:
+        self._drive()
+        return True
+
+    def _drive(self) -> None:
+        present = self.model.get_params()[self.name]
+        wanted: float = self.schedule.at(self.model.trainer.clock)
+        if isinstance(present, int):
+            wanted = round(wanted)
+        if wanted != present:
+            self.model.set_params(**{self.name: wanted})

@@ -1,0 +1,52 @@
+"""When something is due, in timesteps whatever the number of environments."""
+
+from __future__ import annotations
+
+from sbdqn.callbacks.base import BaseCallback, EventCallback
+from sbdqn.errors import ConfigurationError
+
+
+class Every:
+    """Says once for each interval of a counter that it is over.
+
+    Args:
+        interval: counts from one event to the next.
+    """
+
+    def __init__(self, interval: int) -> None:
+        if interval < 1:
+            raise ConfigurationError(f"an interval must be at least 1, not {interval!r}")
+        self.interval = interval
+        self._last = 0
+
+    def start(self, count: int) -> None:
+        """Intervals begin here."""
+        self._last = count
+
+    def is_due(self, count: int) -> bool:
+        """Whether an interval has ended since the last one that did."""
+        if count - self._last < self.interval:
+            return False
+        self._last += (count - self._last) // self.interval * self.interval
+        return True
+
+
+class EveryNTimesteps(EventCallback):
+    """Calls a callback every `n_steps` timesteps.
+
+    Args:
+        n_steps: timesteps from one call to the next.
+        callback: called.
+    """
+
+    def __init__(self, n_steps: int, callback: BaseCallback) -> None:
+        super().__init__(callback)
+        self.n_steps = n_steps
+        self._every = Every(n_steps)
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._every.start(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return self._on_event() if self._every.is_due(self.num_timesteps) else True
