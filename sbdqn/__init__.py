@@ -1,0 +1,38 @@
+"""The whole deep Q-network family, on PyTorch and gymnasium vector environments."""
+
+from sbdqn import (
+    backups,
+    callbacks,
+    envs,
+    errors,
+    evaluation,
+    exploration,
+    heads,
+    logger,
+    networks,
+    replay,
+    schedules,
+)
+from sbdqn.dqn import DQN
+from sbdqn.evaluation import evaluate_policy
+from sbdqn.networks import MlpPolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DQN",
+    "MlpPolicy",
+    "__version__",
+    "backups",
+    "callbacks",
+    "envs",
+    "errors",
+    "evaluate_policy",
+    "evaluation",
+    "exploration",
+    "heads",
+    "logger",
+    "networks",
+    "replay",
+    "schedules",
+]

@@ -1,0 +1,160 @@
+"""From parameters and spaces to the parts of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import Space
+
+from sbdqn import specs
+from sbdqn.envs import ObservationAdapter, discrete_actions
+from sbdqn.errors import ReplayMemoryError
+from sbdqn.learner import Learner
+from sbdqn.policy import Policy
+from sbdqn.protocols import Replay, ReplayLayout, value_at
+from sbdqn.training import Trainer
+
+
+class Seeds(NamedTuple):
+    """One independent seed for each user of randomness."""
+
+    env: np.random.SeedSequence
+    network: np.random.SeedSequence
+    exploration: np.random.SeedSequence
+    replay: np.random.SeedSequence
+    prediction: np.random.SeedSequence
+
+    @classmethod
+    def of(cls, seed: int | None) -> Seeds:
+        """The seeds that one number stands for; unpredictable ones for None."""
+        return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
+
+
+def as_integer(seed: np.random.SeedSequence) -> int:
+    """A seed for an interface that takes 31 bits."""
+    return int(seed.generate_state(1)[0] >> 1)
+
+
+@dataclass
+class Parts:
+    """What a model is made of once it is built.
+
+    Attributes:
+        policy: the networks.
+        learner: updates them.
+        trainer: the clocks and the loop.
+    """
+
+    policy: Policy
+    learner: Learner
+    trainer: Trainer
+
+
+def build_parts(
+    parameters: Mapping[str, Any],
+    observation_space: Space[Any],
+    action_space: Space[Any],
+    make_replay: Callable[[torch.device], Replay],
+    seeds: Seeds,
+) -> Parts:
+    """Make networks, optimiser and loop; the replay follows when it is needed.
+
+    torch's global generator is left as it was.
+
+    Args:
+        parameters: of the estimator, all of them.
+        observation_space: of one observation.
+        action_space: of one action.
+        make_replay: allocates the replay for a device.
+        seeds: for weights and exploration.
+    """
+    actions = discrete_actions(action_space)
+    device = specs.resolve_device(parameters)
+    policy_spec = specs.resolve_policy(parameters)
+    head = specs.resolve_head(parameters)
+    has_target = parameters["target_update_interval"] is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(as_integer(seeds.network))
+        online = policy_spec.build(observation_space, int(actions.n), head).to(device)
+        target = online
+        if has_target:
+            target = policy_spec.build(observation_space, int(actions.n), head).to(device)
+    learner = Learner(
+        online,
+        target,
+        head,
+        specs.resolve_backup(parameters),
+        parameters["max_grad_norm"],
+        parameters["compile"],
+    )
+    learning_rate = specs.resolve_learning_rate(parameters)
+    exploration = specs.resolve_exploration(parameters, None)
+    trainer = Trainer(
+        lambda: make_replay(device),
+        learner,
+        specs.resolve_cadence(parameters),
+        exploration,
+        learning_rate,
+        seeds.exploration,
+    )
+    learner.set_optimizer(
+        policy_spec.build_optimizer(learner.flat, value_at(learning_rate, trainer.clock))
+    )
+    return Parts(Policy(observation_space, actions, online, target, device), learner, trainer)
+
+
+def build_replay(
+    parameters: Mapping[str, Any],
+    observation_space: Space[Any],
+    n_envs: int,
+    device: torch.device,
+    seed: np.random.SeedSequence,
+) -> Replay:
+    """Allocate the replay, if it fits.
+
+    Raises:
+        ReplayMemoryError: if it does not.
+    """
+    adapter = ObservationAdapter(observation_space)
+    layout = ReplayLayout(
+        obs_shape=adapter.shape,
+        obs_dtype=adapter.dtype,
+        n_envs=n_envs,
+        capacity=parameters["buffer_size"],
+        n_steps=parameters["n_steps"],
+        gamma=parameters["gamma"],
+        device=device,
+        seed=seed,
+    )
+    spec = specs.resolve_replay(parameters)
+    needed = spec.nbytes(layout)
+    free = available_memory(device)
+    if free is not None and needed > free:
+        each = needed / layout.capacity
+        raise ReplayMemoryError(
+            f"a replay of buffer_size={layout.capacity} observations of shape "
+            f"{layout.obs_shape} and dtype {layout.obs_dtype} takes {_readable(needed)}, and "
+            f"{_readable(free)} are free on {device}; choose a buffer_size of at most "
+            f"{int(free / each)}, or make observations smaller (resize images, keep uint8)"
+        )
+    return spec.build(layout)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated on a device, None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _readable(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"

@@ -1,0 +1,874 @@
+"""The estimator: parameters in; learn, predict, save and load out."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from gymnasium.vector import VectorEnv
+
+from sbdqn import logger as logging, reconfiguration, specs
+from sbdqn.assembly import Parts, Seeds, as_integer, build_parts, build_replay
+from sbdqn.callbacks import LogInterval, MaybeCallback
+from sbdqn.collector import Collector, Stepper
+from sbdqn.envs import (
+    EnvLike,
+    FaultReporting,
+    ObservationAdapter,
+    SB3View,
+    Vectorization,
+    discrete_actions,
+    make_vector_env,
+    reward_threshold,
+)
+from sbdqn.errors import CheckpointError, ConfigurationError, NotReadyError, SpaceError
+from sbdqn.learner import Learner
+from sbdqn.networks import QNetwork
+from sbdqn.own_loop import OwnLoop
+from sbdqn.parameters import Parameter, validate
+from sbdqn.persistence import PathOrFile, read_archive, unpickle, write_archive
+from sbdqn.policy import Policy
+from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, Replay, ReplaySpec, Schedule
+from sbdqn.representation import represent_call
+from sbdqn.session import LearnSession
+from sbdqn.training import Trainer
+from sbdqn.types import Episode, FloatArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class _OnClassOnly:
+    """A class method that instances refuse, because its result would be lost."""
+
+    def __init__(self, method: classmethod[Any, ..., Any]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(self, instance: object | None, owner: type) -> Callable[..., Any]:
+        if instance is None:
+            bound: Callable[..., Any] = self._method.__get__(None, owner)
+            return bound
+
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            raise NotReadyError(
+                f"load makes a new model and leaves this one as it is; call it on the class: "
+                f"model = {owner.__name__}.load(...)"
+            )
+
+        return refuse
+
+
+class DQN:
+    """Deep Q-learning: every member of the family that the five axes span.
+
+    Making one stores and checks the parameters; environments, networks and the
+    replay are made when they are first needed.
+
+    Args:
+        policy: `"MlpPolicy"`, or a policy such as
+            `MlpPolicy(net_arch=(256, 256))`.
+        env: a registered id, a `gymnasium.Env`, a `gymnasium.vector.VectorEnv`
+            in any autoreset mode, or a callable that makes a `gymnasium.Env`.
+        n_envs: how many environments to make.
+        vectorization: `"sync"`, `"async"` (a process each),
+            `"vector_entry_point"` (the id's own implementation), or `"auto"`:
+            the last for several environments where there is one, else the first.
+        env_kwargs: keyword arguments of the environment.
+        policy_kwargs: keyword arguments of the policy that is named.
+        head: what the network's outputs mean: `"scalar"`, or a head.
+        backup: which next action targets believe in: `"greedy"`, `"double"`, or
+            a backup.
+        replay: which transitions are learned from: `"uniform"`, or a replay.
+        exploration: how data is collected: `"epsilon_greedy"`, `"greedy"`, or an
+            exploration.
+        learning_rate: a number above 0, a schedule from `sbdqn.schedules`, or a
+            function of the progress remaining (1 to 0).
+        buffer_size: transitions that the replay holds.
+        learning_starts: transitions in the replay before the first update;
+            until then actions are random.
+        batch_size: transitions in an update.
+        gamma: discount per step, 0 to 1.
+        n_steps: rewards in a return.
+        max_grad_norm: gradients are scaled down to this norm; None for never.
+        loss: `"huber"` or `"mse"`, of the scalar head.
+        train_freq: transitions from one round of updates to the next, whatever
+            `n_envs` is, or `(n, "step")`, or `(n, "episode")`.
+        gradient_steps: updates in a round; -1 for one per transition.
+        target_update_interval: transitions from one sync of the target network
+            to the next; None for no target network.
+        tau: share of the online network in a sync, 1 for a copy.
+        exploration_fraction: share of the first `learn` in which epsilon falls;
+            it stays fixed in absolute steps from then on.
+        exploration_initial_eps: epsilon at first.
+        exploration_final_eps: epsilon at last.
+        stats_window_size: episodes that the logged means go over.
+        tensorboard_log: folder for TensorBoard and CSV logs; None for none.
+        verbose: 0 for silence, 1 for a table at each log, 2 for more.
+        seed: makes a run repeatable; None for one that is not.
+        device: `"auto"`, `"cpu"`, `"cuda"`, or any torch device.
+        compile: whether the update is compiled with `torch.compile`.
+
+    Raises:
+        ConfigurationError: if a parameter is out of its range.
+
+    Example:
+        >>> model = DQN("MlpPolicy", "CartPole-v1", seed=0).learn(500)
+        >>> action, _ = model.predict([0.0, 0.1, 0.0, -0.1])
+        >>> int(action) in (0, 1)
+        True
+    """
+
+    head = Parameter["str | Head"]()
+    backup = Parameter["str | Backup"]()
+    replay = Parameter["str | ReplaySpec"]()
+    exploration = Parameter["str | Exploration"]()
+    vectorization = Parameter[Vectorization]()
+    env_kwargs = Parameter["Mapping[str, Any] | None"]()
+    policy_kwargs = Parameter["Mapping[str, Any] | None"]()
+    learning_rate = Parameter["float | Schedule | Callable[[float], float]"]()
+    buffer_size = Parameter[int]()
+    learning_starts = Parameter[int]()
+    batch_size = Parameter[int]()
+    gamma = Parameter[float]()
+    n_steps = Parameter[int]()
+    max_grad_norm = Parameter["float | None"]()
+    loss = Parameter[Literal["huber", "mse"]]()
+    train_freq = Parameter["int | tuple[int, str]"]()
+    gradient_steps = Parameter[int]()
+    target_update_interval = Parameter["int | None"]()
+    tau = Parameter[float]()
+    exploration_fraction = Parameter[float]()
+    exploration_initial_eps = Parameter[float]()
+    exploration_final_eps = Parameter[float]()
+    stats_window_size = Parameter[int]()
+    tensorboard_log = Parameter["str | Path | None"]()
+    verbose = Parameter[int]()
+    seed = Parameter["int | None"]()
+    compile = Parameter[bool]()
+
+    def __init__(
+        self,
+        policy: str | PolicySpec,
+        env: EnvLike | None,
+        *,
+        n_envs: int = 1,
+        vectorization: Vectorization = "auto",
+        env_kwargs: Mapping[str, Any] | None = None,
+        policy_kwargs: Mapping[str, Any] | None = None,
+        head: str | Head = "scalar",
+        backup: str | Backup = "double",
+        replay: str | ReplaySpec = "uniform",
+        exploration: str | Exploration = "epsilon_greedy",
+        learning_rate: float | Schedule | Callable[[float], float] = 1e-3,
+        buffer_size: int = 100_000,
+        learning_starts: int = 1_000,
+        batch_size: int = 64,
+        gamma: float = 0.99,
+        n_steps: int = 5,
+        max_grad_norm: float | None = 10.0,
+        loss: Literal["huber", "mse"] = "huber",
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        target_update_interval: int | None = 1,
+        tau: float = 0.01,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        stats_window_size: int = 100,
+        tensorboard_log: str | Path | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str | torch.device = "auto",
+        compile: bool = False,
+    ) -> None:
+        given = locals()
+        self._parameters: dict[str, Any] = {name: given[name] for name in self._parameter_names()}
+        validate(self._parameters, self._defaults())
+        self._seeds = Seeds.of(seed)
+        self._fresh_seed = True
+        self._vector_env: VectorEnv[Any, Any, Any] | None = None
+        self._spaces: tuple[Space[Any], Space[Any], int] | None = None
+        self._parts: Parts | None = None
+        self._collector: Collector | None = None
+        self._own_loop: OwnLoop | None = None
+        self._logger: logging.Logger | None = None
+        self._has_own_logger = False
+        self._log_name: str | None = None
+        self._learn_steps: int | None = None
+        self._prediction_rng = np.random.default_rng(self._seeds.prediction)
+        self.ep_info_buffer: deque[dict[str, Any]] = deque(maxlen=stats_window_size)
+        self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
+
+    # -- parameters ------------------------------------------------------------
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's parameters, as they were passed.
+
+        Args:
+            deep: whether the fields of specs are added as `name__field`.
+
+        Example:
+            >>> DQN("MlpPolicy", "CartPole-v1", gamma=0.9).get_params()["gamma"]
+            0.9
+        """
+        parameters = dict(self._parameters)
+        if deep:
+            for name, value in self._parameters.items():
+                parameters.update(reconfiguration.nested(name, value))
+        return parameters
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change parameters, all of them or, on an error, none.
+
+        What is built already follows; what it cannot follow is refused.
+
+        Args:
+            parameters: by name, or by `name__field` for a field of a spec.
+
+        Raises:
+            ConfigurationError: if a name is unknown, a value out of range, or a
+                change impossible.
+
+        Example:
+            >>> model = DQN("MlpPolicy", "CartPole-v1").set_params(gamma=0.9, batch_size=32)
+        """
+        before = dict(self._parameters)
+        after = reconfiguration.merged(before, parameters)
+        validate(after, self._defaults())
+        has_env = self._vector_env is not None
+        reconfiguration.refuse_impossible(before, after, has_env, self._parts)
+        if after["env"] is not before["env"] and has_env:
+            self.set_env(after["env"])
+        self._parameters.update(after)
+        if self._parts is not None:
+            reconfiguration.apply(self._parts, self._parameters, self._learn_steps)
+        if after["seed"] != before["seed"]:
+            self.set_random_seed(after["seed"])
+        if after["stats_window_size"] != before["stats_window_size"]:
+            size = after["stats_window_size"]
+            self.ep_info_buffer = deque(self.ep_info_buffer, maxlen=size)
+            self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=size)
+        return self
+
+    def __repr__(self) -> str:
+        """The call that makes a model like this one."""
+        return represent_call(self, self._parameters, self._defaults())
+
+    # -- what is built when it is needed ---------------------------------------
+
+    @property
+    def env(self) -> VectorEnv[Any, Any, Any] | None:
+        """The vector environment, None for a model without one."""
+        if self._vector_env is None and self._parameters["env"] is not None:
+            self._use_env(self._make_env(self._parameters["env"]))
+        return self._vector_env
+
+    @property
+    def n_envs(self) -> int:
+        """E, the number of environments."""
+        return self._known_spaces()[2]
+
+    @property
+    def observation_space(self) -> Space[Any]:
+        """Of one observation."""
+        return self._known_spaces()[0]
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        """Of one action."""
+        return discrete_actions(self._known_spaces()[1])
+
+    @property
+    def policy(self) -> Policy:
+        """The networks, with the spaces they act in."""
+        return self._built().policy
+
+    @property
+    def q_net(self) -> QNetwork:
+        """The online network: from observations (B, ...) to values (B, A)."""
+        return self.policy.q_net
+
+    @property
+    def q_net_target(self) -> QNetwork:
+        """The target network; the online network itself where there is none."""
+        return self.policy.q_net_target
+
+    @property
+    def learner(self) -> Learner:
+        """What makes the updates."""
+        return self._built().learner
+
+    @property
+    def trainer(self) -> Trainer:
+        """The loop and its clocks."""
+        return self._built().trainer
+
+    @property
+    def replay_buffer(self) -> Replay:
+        """The replay; the first use allocates it."""
+        return self.trainer.replay
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.policy.device
+
+    @property
+    def logger(self) -> logging.Logger:
+        """Where metrics go; silent before `learn` and without `set_logger`."""
+        if self._logger is None:
+            self._logger = logging.Logger(None, [])
+        return self._logger
+
+    @property
+    def num_timesteps(self) -> int:
+        """Transitions collected, summed over environments."""
+        return 0 if self._parts is None else self._parts.trainer.num_timesteps
+
+    @property
+    def exploration_rate(self) -> float:
+        """The amount of exploration now: epsilon, or what takes its place."""
+        return self.trainer.exploration.rate(self.trainer.clock)
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """The mean return at which the environment counts as solved, if it says."""
+        return None if self.env is None else reward_threshold(self.env)
+
+    @property
+    def _n_updates(self) -> int:
+        return 0 if self._parts is None else self._parts.learner.n_updates
+
+    # -- training --------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: LogInterval = None,
+        tb_log_name: str = "DQN",
+        reset_num_timesteps: bool = False,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for so many transitions more.
+
+        A second call continues: clocks, schedules, replay and open episodes.
+        Ctrl-C ends it after the current step.
+
+        Args:
+            total_timesteps: transitions to collect, summed over environments.
+            callback: a callback, a list of them, or a function of
+                `(locals, globals)`.
+            log_interval: None to log every 1 000 timesteps, an integer for every
+                so many episodes, or `(n, "step")` or `(n, "episode")`.
+            tb_log_name: name of the run's folder in `tensorboard_log`.
+            reset_num_timesteps: whether clocks and schedules begin again, in a
+                new run folder; weights and replay stay.
+            progress_bar: whether one is shown (needs `sbdqn[progress]`).
+
+        Returns:
+            The model.
+
+        Raises:
+            ConfigurationError: if an argument is out of range, or the replay
+                does not fit into memory.
+            NotReadyError: if the model has no environment.
+            NonFiniteError: if a reward or the loss is NaN or infinite.
+            WorkerError: if an environment's worker process fails.
+
+        Example:
+            >>> model = DQN("MlpPolicy", "CartPole-v1").learn(200).learn(200)
+            >>> model.num_timesteps
+            400
+        """
+        steps = _positive_steps(total_timesteps)
+        trainer = self.trainer
+        collector = self._ready_collector()
+        if reset_num_timesteps:
+            trainer.restart_clock()
+            collector.stepper.forget()
+            self._learn_steps = None
+            self.ep_info_buffer.clear()
+            self.ep_success_buffer.clear()
+        if self._learn_steps is None:
+            self._learn_steps = steps
+            trainer.exploration = specs.resolve_exploration(self._parameters, steps)
+        session = LearnSession(self, collector, callback, log_interval, progress_bar)
+        self._open_log(tb_log_name, reset_num_timesteps)
+        if not collector.stepper.is_reset:
+            collector.stepper.reset(as_integer(self._seeds.env) if self._fresh_seed else None)
+            self._fresh_seed = False
+        session.run(trainer.num_timesteps + steps)
+        return self
+
+    def remember_episodes(self, episodes: list[Episode]) -> None:
+        """Add episodes to the statistics that are logged."""
+        for episode in episodes:
+            self.ep_info_buffer.append({"r": episode.reward, "l": episode.length})
+            if episode.success is not None:
+                self.ep_success_buffer.append(float(episode.success))
+
+    def act(self, observation: Any) -> Any:
+        """An action that explores, for a program that owns its own loop.
+
+        Args:
+            observation: one, or a batch.
+
+        Returns:
+            An `np.int64`, or actions (B,).
+
+        Raises:
+            NotReadyError: if epsilon depends on the length of a `learn` that
+                was never called.
+
+        Example:
+            >>> import gymnasium as gym
+            >>> from sbdqn.exploration import EpsilonGreedy
+            >>> env = gym.make("CartPole-v1")
+            >>> model = DQN("MlpPolicy", env, exploration=EpsilonGreedy(0.1), learning_starts=10)
+            >>> obs, _ = env.reset()
+            >>> for _ in range(20):
+            ...     action = model.act(obs)
+            ...     next_obs, reward, terminated, truncated, _ = env.step(action)
+            ...     model.observe(obs, action, reward, next_obs, terminated, truncated)
+            ...     obs = env.reset()[0] if terminated or truncated else next_obs
+            >>> model.train(4)
+        """
+        if self._learn_steps is None and self._parameters["exploration"] == "epsilon_greedy":
+            raise NotReadyError(
+                "the default exploration takes its length from learn(total_timesteps), which has "
+                "not been called; say it outright, for instance "
+                "exploration=EpsilonGreedy(Linear(1.0, 0.05, 10_000))"
+            )
+        return self._verbs().act(observation)
+
+    def observe(
+        self, obs: Any, action: Any, reward: Any, next_obs: Any, terminated: Any, truncated: Any
+    ) -> None:
+        """Store one transition of each environment.
+
+        An observation that does not continue the last transition begins a new
+        episode; the old one is then treated as cut short.
+
+        Args:
+            obs: observations acted upon, one or (E, ...).
+            action: what was done, one or (E,).
+            reward: what came of it, one or (E,).
+            next_obs: true successors, before any reset, one or (E, ...).
+            terminated: whether the episode ended in a terminal state.
+            truncated: whether it was cut short.
+        """
+        self._verbs().observe(obs, action, reward, next_obs, terminated, truncated)
+
+    def train(self, gradient_steps: int = 1) -> None:
+        """Make gradient steps now.
+
+        Args:
+            gradient_steps: how many.
+
+        Raises:
+            NotReadyError: if the replay holds nothing to learn from.
+        """
+        self._verbs().train(_positive_steps(gradient_steps))
+
+    # -- prediction ------------------------------------------------------------
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        """The action for one observation, or for each of a batch.
+
+        Args:
+            observation: an array, a tensor or a list, of the space's shape or
+                with a batch axis before it.
+            state: returned as it is; there is no recurrent state.
+            episode_start: as `state`.
+            deterministic: whether the action is greedy; else it explores as
+                data collection does at this moment.
+
+        Returns:
+            An `np.int64`, or actions (B,); and `state`.
+
+        Raises:
+            SpaceError: if the observation is not of the observation space.
+        """
+        if deterministic:
+            return self.policy.predict(observation, state)
+        policy, trainer = self.policy, self.trainer
+        batch, single = policy.adapter.batch(observation)
+        actions = trainer.exploration.select(
+            lambda rows: policy.q_of(batch[rows]),
+            len(batch),
+            int(self.action_space.n),
+            trainer.clock,
+            self._prediction_rng,
+        ) + np.int64(self.action_space.start)
+        return (actions[0] if single else actions), state
+
+    def q_values(self, observation: Any) -> FloatArray:
+        """Expected returns of every action: (A,), or (B, A) for a batch.
+
+        Raises:
+            SpaceError: if the observation is not of the observation space.
+        """
+        return self.policy.q_values(observation)
+
+    # -- state -----------------------------------------------------------------
+
+    def save(self, path: PathOrFile) -> None:
+        """Write parameters, weights, optimiser and clocks; not the replay.
+
+        The file appears complete or not at all.
+
+        Args:
+            path: `.zip` is added to a name without a suffix; or an open binary
+                file.
+
+        Raises:
+            CheckpointError: if a parameter cannot be described even by
+                cloudpickle.
+        """
+        parts = self._built()
+        env = self._parameters["env"]
+        parameters = {**self._parameters, "env": env if isinstance(env, str) else None}
+        observation_space, action_space, n_envs = self._known_spaces()
+        state = {
+            "observation_space": observation_space,
+            "action_space": action_space,
+            "n_envs": n_envs,
+            "learn_steps": self._learn_steps,
+            "learner": parts.learner.state_dict(),
+            "trainer": parts.trainer.state_dict(),
+        }
+        write_archive(path, "model", parameters, state)
+
+    @classmethod
+    def _load(
+        cls,
+        path: PathOrFile,
+        env: EnvLike | None = None,
+        device: str | torch.device = "auto",
+        trusted: bool = False,
+        **parameters: Any,
+    ) -> Self:
+        """Make a model from what `save` wrote, executing nothing from it.
+
+        Args:
+            path: the file.
+            env: an environment with the spaces of the saved one; None for the
+                saved id, if there was one.
+            device: where the networks go.
+            trusted: whether Python objects in the file may be unpickled, which
+                can execute anything.
+            parameters: constructor parameters to use instead of the saved ones.
+
+        Raises:
+            CheckpointError: if the file cannot be read, or holds a Python object
+                and is not trusted.
+            ConfigurationError: if a parameter is unknown.
+            SpaceError: if the environment has other spaces.
+        """
+        names = cls._parameter_names()
+        unknown = [name for name in parameters if name not in names]
+        if unknown:
+            raise ConfigurationError(
+                f"load got unknown keyword arguments {', '.join(unknown)}; accepted are path, env, "
+                f"device, trusted, and the constructor's parameters"
+            )
+        archive = read_archive(path, "model")
+        needed = [name for name in archive.objects if name not in parameters]
+        if needed and not trusted:
+            raise CheckpointError(
+                f"the parameters {', '.join(needed)} were saved as Python objects, and reading "
+                f"those can execute anything; pass them, as in "
+                f"DQN.load(path, {needed[0]}=...), or, if you trust the file, trusted=True"
+            )
+        objects = unpickle(archive) if needed else {}
+        saved = {**archive.parameters, **objects, **parameters, "device": device}
+        if env is not None:
+            saved["env"] = env
+        try:
+            model = cls(**saved)
+            model._restore(archive.state)
+        except (LookupError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the file does not fit these parameters, or is damaged: {error}"
+            ) from error
+        return model
+
+    if TYPE_CHECKING:
+        load = _load
+    else:
+        load = _OnClassOnly(_load)
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """The state dicts of `"policy"` and `"policy.optimizer"`."""
+        parts = self._built()
+        return {
+            "policy": parts.policy.state_dict(),
+            "policy.optimizer": parts.learner.optimizer.state_dict(),
+        }
+
+    def set_parameters(
+        self, parameters: PathOrFile | Mapping[str, Mapping[str, Any]], exact_match: bool = True
+    ) -> None:
+        """Take over state dicts as `get_parameters` gives them, or a saved file's.
+
+        Args:
+            parameters: the state dicts, or the file.
+            exact_match: whether every state dict and every tensor must be there.
+
+        Raises:
+            ConfigurationError: if something is missing, unknown, or of another
+                shape.
+        """
+        parts = self._built()
+        if not isinstance(parameters, Mapping):
+            learner = read_archive(parameters, "model").state["learner"]
+            online, target = learner["online"], learner["target"]
+            weights = {f"q_net.{name}": value for name, value in online.items()}
+            weights |= {f"q_net_target.{name}": value for name, value in target.items()}
+            parameters = {"policy": weights, "policy.optimizer": learner["optimizer"]}
+        accepted = {"policy", "policy.optimizer"}
+        if set(parameters) - accepted or (exact_match and set(parameters) != accepted):
+            raise ConfigurationError(
+                f"the state dicts must be {sorted(accepted)}, not {sorted(parameters)}"
+            )
+        try:
+            if "policy" in parameters:
+                parts.policy.load_state_dict(parameters["policy"], strict=exact_match)
+            if "policy.optimizer" in parameters:
+                parts.learner.load_optimizer(parameters["policy.optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ConfigurationError(f"the state dicts do not fit: {error}") from error
+
+    def save_replay_buffer(self, path: PathOrFile) -> None:
+        """Write the replay.
+
+        Args:
+            path: `.zip` is added to a name without a suffix; or an open binary
+                file.
+        """
+        write_archive(path, "replay", {}, self.replay_buffer.state_dict())
+
+    def load_replay_buffer(self, path: PathOrFile) -> None:
+        """Fill the replay with what `save_replay_buffer` wrote.
+
+        Raises:
+            CheckpointError: if the file cannot be read.
+            ConfigurationError: if it is of a replay of another shape.
+        """
+        self.trainer.load_replay(read_archive(path, "replay").state)
+
+    # -- environment, logger, seed ---------------------------------------------
+
+    def get_env(self) -> SB3View | None:
+        """The training environment with SB3's calls; `env` is gymnasium's own."""
+        env = self.env
+        return None if env is None else SB3View(env, self._abandon_episodes)
+
+    def set_env(self, env: EnvLike) -> None:
+        """Train in another environment of the same spaces from now on.
+
+        Raises:
+            SpaceError: if its spaces, or the number of environments in a replay
+                that holds something, differ.
+        """
+        vector_env = self._make_env(env)
+        if self._spaces is not None:
+            self._check_same(vector_env)
+        if self._vector_env is not None and self._made_env:
+            self._vector_env.close()
+        self._parameters["env"] = env
+        self._use_env(vector_env)
+
+    def trains_in(self, env: object) -> bool:
+        """Whether this very environment is the one that the model trains in."""
+        return (
+            env is not None
+            and not isinstance(env, str)
+            and (env is self._parameters["env"] or env is self._vector_env)
+        )
+
+    def set_logger(self, logger: logging.Logger) -> None:
+        """Log to this logger from now on, whatever `tensorboard_log` says."""
+        self._logger = logger
+        self._has_own_logger = True
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Restart every generator; weights stay as they are.
+
+        Args:
+            seed: None for an unpredictable one.
+        """
+        self._parameters["seed"] = seed
+        self._seeds = Seeds.of(seed)
+        self._fresh_seed = True
+        self._prediction_rng = np.random.default_rng(self._seeds.prediction)
+        self._abandon_episodes()
+        if self._parts is not None:
+            self._parts.trainer.seed(self._seeds.exploration)
+            if self._parts.trainer.has_replay:
+                self._parts.trainer.replay.seed(self._seeds.replay)
+
+    def close(self) -> None:
+        """Close the environments and the logger; the model stays usable."""
+        if self._vector_env is not None:
+            self._vector_env.close()
+            self._vector_env = None
+            self._collector = None
+        if self._logger is not None:
+            self._logger.close()
+            self._logger = self._log_name = None
+            self._has_own_logger = False
+
+    # -- making things ---------------------------------------------------------
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: parameters[name].default for name in cls._parameter_names()}
+
+    def _make_env(self, env: EnvLike) -> VectorEnv[Any, Any, Any]:
+        parameters = self._parameters
+        return make_vector_env(
+            env, parameters["n_envs"], parameters["vectorization"], parameters["env_kwargs"]
+        )
+
+    def _use_env(self, env: VectorEnv[Any, Any, Any]) -> None:
+        given = self._parameters["env"]
+        self._made_env = isinstance(given, str) or callable(given)
+        discrete_actions(env.single_action_space)
+        if self._spaces is not None:
+            self._check_same(env)
+        self._vector_env = env
+        self._spaces = (env.single_observation_space, env.single_action_space, env.num_envs)
+        self._collector = None
+        self._own_loop = None
+
+    def _check_same(self, env: VectorEnv[Any, Any, Any]) -> None:
+        assert self._spaces is not None
+        observation_space, action_space, n_envs = self._spaces
+        for name, known, given in (
+            ("observation", observation_space, env.single_observation_space),
+            ("action", action_space, env.single_action_space),
+        ):
+            if known != given:
+                raise SpaceError(
+                    f"the {name} space must be {known}, but the environment has {given}"
+                )
+        has_replay = self._parts is not None and self._parts.trainer.has_replay
+        if has_replay and n_envs != env.num_envs:
+            raise SpaceError(
+                f"the replay is of {n_envs} environments, so they cannot become {env.num_envs}; "
+                f"load the model again to begin with an empty replay"
+            )
+
+    def _known_spaces(self) -> tuple[Space[Any], Space[Any], int]:
+        if self._spaces is None and self.env is None:
+            raise NotReadyError(
+                "the model has no environment, so its spaces are unknown; pass env, or call set_env"
+            )
+        assert self._spaces is not None
+        return self._spaces
+
+    def _built(self) -> Parts:
+        if self._parts is None:
+            observation_space, action_space, _ = self._known_spaces()
+            self._parts = build_parts(
+                self._parameters,
+                observation_space,
+                action_space,
+                lambda device: build_replay(
+                    self._parameters, observation_space, self.n_envs, device, self._seeds.replay
+                ),
+                self._seeds,
+            )
+        return self._parts
+
+    def _ready_collector(self) -> Collector:
+        if self.env is None:
+            raise NotReadyError("the model has no environment to learn in; call set_env first")
+        if self._collector is None:
+            policy = self.policy
+            adapter = ObservationAdapter(self.observation_space)
+            self._collector = Collector(
+                Stepper(FaultReporting(self.env), adapter.stored),
+                policy.q_net,
+                int(self.action_space.n),
+                policy.device,
+            )
+        return self._collector
+
+    def _verbs(self) -> OwnLoop:
+        self._built()
+        if self._own_loop is None:
+            self._own_loop = OwnLoop(self)
+        return self._own_loop
+
+    def _abandon_episodes(self) -> None:
+        if self._collector is not None:
+            self._collector.stepper.forget()
+
+    def _open_log(self, name: str, new_run: bool) -> None:
+        if self._has_own_logger or (self._log_name == name and not new_run):
+            return
+        formats = ["stdout"] if self.verbose else []
+        folder = None
+        if self.tensorboard_log is not None:
+            folder = _claimed_folder(Path(self.tensorboard_log), name)
+            formats += ["csv", "tensorboard"]
+        if self._logger is not None:
+            self._logger.close()
+        if not formats:
+            self._logger = logging.Logger(None, [])
+        else:
+            self._logger = logging.configure(folder, formats)
+        self._log_name = name
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if self._parameters["env"] is None:
+            self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
+        else:
+            assert self.env is not None
+            self._spaces = (state["observation_space"], state["action_space"], self.env.num_envs)
+            self._check_same(self.env)
+        self._learn_steps = state["learn_steps"]
+        parts = self._built()
+        parts.learner.load_state_dict(state["learner"])
+        parts.trainer.load_state_dict(state["trainer"])
+        reconfiguration.apply(parts, self._parameters, self._learn_steps)
+
+
+def _positive_steps(steps: float) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, (int, float, np.number)):
+        raise ConfigurationError(f"a number of steps must be an integer, not {steps!r}")
+    if steps != int(steps) or steps < 1:
+        raise ConfigurationError(f"a number of steps must be a whole number above 0, not {steps!r}")
+    return int(steps)
+
+
+def _claimed_folder(parent: Path, name: str) -> str:
+    """A run folder that no other process has."""
+    while True:
+        folder = logging.next_run_folder(parent, name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return str(folder)

@@ -1,0 +1,197 @@
+"""Between Python values and JSON, by a fixed list of types.
+
+Decoding calls the constructors of this library's own specs and gymnasium's
+spaces, looks up classes of torch by name, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from sbdqn import backups, exploration, heads, networks, replay, schedules
+from sbdqn.errors import CheckpointError
+
+SPECS: dict[str, type[Any]] = {
+    f"{module.__name__.rpartition('.')[2]}.{spec.__name__}": spec
+    for module, module_specs in (
+        (backups, (backups.Greedy, backups.Double)),
+        (exploration, (exploration.EpsilonGreedy, exploration.Greedy, exploration.Boltzmann)),
+        (heads, (heads.Scalar,)),
+        (networks, (networks.MlpPolicy,)),
+        (replay, (replay.Uniform,)),
+        (
+            schedules,
+            (
+                schedules.Constant,
+                schedules.Linear,
+                schedules.Exponential,
+                schedules.Multiplicative,
+                schedules.OfProgress,
+            ),
+        ),
+    )
+    for spec in module_specs
+}
+_SPEC_NAMES = {spec: name for name, spec in SPECS.items()}
+_TORCH_CLASSES = {
+    "nn": (torch.nn, torch.nn.Module),
+    "optim": (torch.optim, torch.optim.Optimizer),
+}
+
+
+class NotEncodableError(TypeError):
+    """A value that the fixed list of types does not describe."""
+
+
+def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "") -> Any:
+    """Describe a value in JSON.
+
+    Args:
+        value: what to describe.
+        tensors: gathers tensors under their path; None if they are not allowed.
+        path: of the value.
+
+    Raises:
+        NotEncodableError: if it is of a type that has no description.
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, Tensor) and tensors is not None:
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"$tensor": path}
+    if type(value) is list:
+        return [encode(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
+    if type(value) is tuple:
+        return {"$tuple": encode(list(value), tensors, path)}
+    if isinstance(value, Mapping):
+        return _encode_mapping(value, tensors, path)
+    if type(value) in _SPEC_NAMES:
+        arguments = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"$spec": _SPEC_NAMES[type(value)], "arguments": encode(arguments, tensors, path)}
+    return _encode_leaf(value)
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
+    """The value that `encode` described.
+
+    Raises:
+        CheckpointError: if the description is none of `encode`'s.
+    """
+    if isinstance(value, list):
+        return [decode(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    tag = next(iter(value), "")
+    if tag == "$float":
+        return float(value[tag])
+    if tag == "$tensor" and tensors is not None:
+        return tensors[value[tag]]
+    if tag == "$tuple":
+        return tuple(decode(value[tag], tensors))
+    if tag == "$dict":
+        return {decode(key): decode(each, tensors) for key, each in value[tag]}
+    if tag == "$spec":
+        return SPECS[value[tag]](**decode(value["arguments"], tensors))
+    if tag == "$space":
+        return _decode_space(value[tag], decode(value["arguments"]))
+    return _decode_leaf(tag, value)
+
+
+def _encode_mapping(
+    value: Mapping[Any, Any], tensors: dict[str, Tensor] | None, path: str
+) -> dict[str, Any]:
+    pairs = [
+        [encode(key), encode(each, tensors, f"{path}.{key}".lstrip("."))]
+        for key, each in value.items()
+    ]
+    return {"$dict": pairs}
+
+
+def _encode_leaf(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return encode(value.item())
+    if isinstance(value, os.PathLike):
+        return {"$path": os.fspath(value)}
+    if isinstance(value, torch.device):
+        return {"$device": str(value)}
+    if isinstance(value, Space):
+        return _encode_space(value)
+    if isinstance(value, type):
+        name: str = value.__name__
+        for namespace, (module, base) in _TORCH_CLASSES.items():
+            if issubclass(value, base) and getattr(module, name, None) is value:
+                return {"$torch": f"{namespace}.{name}"}
+    raise NotEncodableError(f"{type(value).__name__} has no description in JSON")
+
+
+def _decode_leaf(tag: str, value: Mapping[str, Any]) -> Any:
+    if tag == "$path":
+        return Path(value[tag])
+    if tag == "$device":
+        return torch.device(value[tag])
+    if tag == "$torch":
+        namespace, name = value[tag].split(".")
+        module, base = _TORCH_CLASSES[namespace]
+        found = getattr(module, name)
+        if isinstance(found, type) and issubclass(found, base):
+            return found
+    raise CheckpointError(f"the archive is damaged: {tag!r} describes nothing")
+
+
+def _encode_space(space: Space[Any]) -> dict[str, Any]:
+    if isinstance(space, spaces.Box):
+        arguments: dict[str, Any] = {
+            "low": _bound(space.low),
+            "high": _bound(space.high),
+            "shape": tuple(space.shape),
+            "dtype": np.dtype(space.dtype).name,
+        }
+    elif isinstance(space, spaces.Discrete):
+        arguments = {"n": int(space.n), "start": int(space.start)}
+    elif isinstance(space, spaces.MultiDiscrete):
+        arguments = {
+            "nvec": space.nvec.tolist(),
+            "dtype": np.dtype(space.dtype).name,
+            "start": space.start.tolist(),
+        }
+    elif isinstance(space, spaces.MultiBinary):
+        arguments = {"n": space.n if isinstance(space.n, int) else list(map(int, space.n))}
+    else:
+        raise NotEncodableError(f"{space} has no description in JSON")
+    return {"$space": type(space).__name__, "arguments": encode(arguments)}
+
+
+def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
+    if name == "Box":
+        shape, dtype = arguments["shape"], np.dtype(arguments["dtype"])
+        low, high = (
+            np.broadcast_to(np.asarray(arguments[bound], dtype=dtype), shape)
+            for bound in ("low", "high")
+        )
+        return spaces.Box(low, high, shape, dtype.type)
+    if name == "Discrete":
+        return spaces.Discrete(arguments["n"], start=arguments["start"])
+    if name == "MultiDiscrete":
+        return spaces.MultiDiscrete(
+            np.asarray(arguments["nvec"]), arguments["dtype"], start=np.asarray(arguments["start"])
+        )
+    if name == "MultiBinary":
+        return spaces.MultiBinary(arguments["n"])
+    raise CheckpointError(f"the archive is damaged: unknown space {name!r}")
+
+
+def _bound(values: Any) -> Any:
+    first = values.reshape(-1)[:1]
+    return first[0].item() if first.size and (values == first).all() else values.tolist()

@@ -1,0 +1,116 @@
+"""The three verbs for a program that owns its own loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sbdqn.callbacks import CallbackList
+from sbdqn.envs import actions_in
+from sbdqn.errors import SpaceError
+from sbdqn.session import with_target_update
+from sbdqn.training import StepResult
+from sbdqn.types import Array, BoolArray, Row
+
+if TYPE_CHECKING:
+    from sbdqn.dqn import DQN
+
+
+class OwnLoop:
+    """Acts, observes and trains step by step.
+
+    Args:
+        model: the model, with its networks built.
+    """
+
+    def __init__(self, model: DQN) -> None:
+        self._model = model
+        self._callback = CallbackList(with_target_update(model, []))
+        self._callback.init_callback(model)
+        self._next_obs: Array | None = None
+        self._ended: BoolArray = np.ones(model.n_envs, dtype=np.bool_)
+
+    def act(self, observation: Any) -> Any:
+        """An exploring action for each observation."""
+        model, trainer = self._model, self._model.trainer
+        batch, single = model.policy.adapter.batch(observation)
+        n_actions = int(model.action_space.n)
+        if trainer.is_warming_up:
+            actions = trainer.rng.integers(0, n_actions, len(batch))
+        else:
+            actions = trainer.exploration.select(
+                lambda rows: model.policy.q_of(batch[rows]),
+                len(batch),
+                n_actions,
+                trainer.clock,
+                trainer.rng,
+            )
+        actions = actions + np.int64(model.action_space.start)
+        return actions[0] if single else actions
+
+    def observe(
+        self,
+        obs: Any,
+        action: Any,
+        reward: Any,
+        next_obs: Any,
+        terminated: Any,
+        truncated: Any,
+    ) -> None:
+        """Store one transition of each environment."""
+        model = self._model
+        before, _ = model.policy.adapter.batch(obs)
+        after, _ = model.policy.adapter.batch(next_obs)
+        n_envs = model.n_envs
+        flags = {"terminated": terminated, "truncated": truncated}
+        ends = {name: np.atleast_1d(np.asarray(flag, np.bool_)) for name, flag in flags.items()}
+        actions = actions_in(action, model.action_space)
+        rewards = np.atleast_1d(np.asarray(reward, np.float64))
+        columns = {"obs": before, "action": actions, "reward": rewards, "next_obs": after, **ends}
+        for name, values in columns.items():
+            if len(values) != n_envs:
+                raise SpaceError(
+                    f"{name} has {len(values)} entries, but the model has n_envs={n_envs}"
+                )
+        row = Row(
+            before,
+            actions,
+            rewards,
+            after,
+            ends["terminated"],
+            ends["truncated"],
+            first=self._begins_episode(before),
+            valid=np.ones(n_envs, dtype=np.bool_),
+        )
+        self._next_obs = after.copy()
+        self._ended = row.terminated | row.truncated
+        model.trainer.store(row, int(np.count_nonzero(self._ended)))
+        self.on_step(StepResult(row, []))
+
+    def train(self, gradient_steps: int) -> None:
+        """Make gradient steps now."""
+        self._model.trainer.update(gradient_steps, self)
+
+    def on_step(self, step: StepResult) -> bool:
+        """Let the target network follow."""
+        self._model.trainer.settle()
+        return self._callback.on_step()
+
+    def on_update(self) -> None:
+        """Let the target network follow."""
+        self._callback.on_update()
+
+    def on_rollout_start(self) -> None:
+        """The program's own business."""
+
+    def on_rollout_end(self) -> None:
+        """The program's own business."""
+
+    def _begins_episode(self, obs: Array) -> BoolArray:
+        """Where an observation does not continue the last transition."""
+        if self._next_obs is None:
+            return np.ones(len(obs), dtype=np.bool_)
+        same = (obs == self._next_obs).reshape(len(obs), -1).all(axis=1)
+        begins: BoolArray = self._ended | ~same
+        return begins

@@ -1,0 +1,213 @@
+"""The archive: a zip of JSON and safetensors that is read without executing it.
+
+Members:
+    metadata.json: what the archive is, and its format version.
+    parameters.json: the constructor's parameters.
+    state.json: everything else, with references into the tensors.
+    tensors.safetensors: all tensors, named by their path in the state.
+    objects.pkl: parameters that only Python can describe, by cloudpickle; read
+        only where the caller trusts the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeAlias
+
+import safetensors
+from safetensors.torch import load as load_tensors, save as save_tensors
+from torch import Tensor
+
+from sbdqn.encoding import NotEncodableError, decode, encode
+from sbdqn.errors import CheckpointError
+
+FORMAT_VERSION = 1
+PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
+
+
+class Archive(NamedTuple):
+    """What an archive holds.
+
+    Attributes:
+        parameters: those that JSON can describe.
+        objects: names of those that only Python can.
+        state: everything else.
+        pickled: the objects as cloudpickle wrote them, never read here.
+    """
+
+    parameters: dict[str, Any]
+    objects: tuple[str, ...]
+    state: dict[str, Any]
+    pickled: bytes
+
+
+def write_archive(
+    path: PathOrFile, kind: str, parameters: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Write an archive; a file appears under its name complete or not at all.
+
+    Args:
+        path: where to; `.zip` is added to a name without a suffix.
+        kind: what is in it.
+        parameters: of the constructor.
+        state: nested dicts and lists of what JSON can hold, and tensors.
+    """
+    described: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
+    for name, value in parameters.items():
+        try:
+            described[name] = encode(value)
+        except NotEncodableError:
+            objects[name] = value
+    tensors: dict[str, Tensor] = {}
+    encoded_state = encode(dict(state), tensors)
+    metadata = {"format": "sbdqn", "kind": kind, "format_version": FORMAT_VERSION}
+    members = {
+        "metadata.json": _to_json({**metadata, "objects": list(objects)}),
+        "parameters.json": _to_json(described),
+        "state.json": _to_json(encoded_state),
+        "tensors.safetensors": save_tensors(tensors),
+    }
+    if objects:
+        members["objects.pkl"] = _pickle(objects)
+    with _destination(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def read_archive(path: PathOrFile, kind: str) -> Archive:
+    """Read an archive without executing anything from it.
+
+    Raises:
+        CheckpointError: if it is damaged, of another kind, or newer than this
+            version of the library.
+        FileNotFoundError: if there is no such file.
+    """
+    members = _read_members(path)
+    metadata = _from_json(members, "metadata.json")
+    _check_metadata(path, metadata, kind)
+    try:
+        tensors = load_tensors(members["tensors.safetensors"])
+        parameters = {
+            str(name): decode(value)
+            for name, value in _from_json(members, "parameters.json").items()
+        }
+        state = decode(_from_json(members, "state.json"), tensors)
+        objects = tuple(map(str, metadata["objects"]))
+    except CheckpointError:
+        raise
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{_name(path)} is damaged: {error!r}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{_name(path)} is damaged: its state is a {type(state).__name__}")
+    return Archive(parameters, objects, state, members.get("objects.pkl", b""))
+
+
+def unpickle(archive: Archive) -> dict[str, Any]:
+    """The objects of an archive. Executes what is in it: trusted files only."""
+    import cloudpickle
+
+    objects: dict[str, Any] = cloudpickle.loads(archive.pickled)
+    return objects
+
+
+def with_suffix(path: str | os.PathLike[str]) -> Path:
+    """The path, with `.zip` if it has no suffix."""
+    path = Path(path)
+    return path if path.suffix else path.with_suffix(".zip")
+
+
+def _pickle(objects: dict[str, Any]) -> bytes:
+    import cloudpickle
+
+    try:
+        pickled: bytes = cloudpickle.dumps(objects)
+    except Exception as error:
+        raise CheckpointError(
+            f"the parameters {', '.join(objects)} can be described neither by JSON nor by "
+            f"cloudpickle: {error}"
+        ) from error
+    return pickled
+
+
+@contextmanager
+def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
+    if not isinstance(path, (str, os.PathLike)):
+        yield path
+        return
+    final = with_suffix(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        os.replace(temporary, final)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read_members(path: PathOrFile) -> dict[str, bytes]:
+    source: Path | IO[bytes]
+    if isinstance(path, (str, os.PathLike)):
+        source = Path(path) if Path(path).exists() else with_suffix(path)
+        if not source.exists():
+            raise FileNotFoundError(f"there is no file {source}")
+    else:
+        source = path
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED:
+                    raise CheckpointError(f"{_name(path)} is no archive of sbdqn: it is compressed")
+            return {info.filename: archive.read(info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{_name(path)} is no readable zip archive: {error}") from error
+
+
+def _check_metadata(path: PathOrFile, metadata: Mapping[str, Any], kind: str) -> None:
+    if metadata.get("format") != "sbdqn":
+        raise CheckpointError(f"{_name(path)} was not written by sbdqn")
+    version = metadata.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{_name(path)} has format version {version!r}; this version of sbdqn reads versions "
+            f"up to {FORMAT_VERSION}; install a newer one"
+        )
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{_name(path)} holds a {metadata.get('kind')!r}, not a {kind!r}")
+
+
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, indent=1).encode()
+
+
+def _from_json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    if name not in members:
+        raise CheckpointError(f"the archive is damaged: it has no {name}")
+    try:
+        value = json.loads(members[name], parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the archive is damaged: {name}: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"the archive is damaged: {name} is a {type(value).__name__}")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _name(path: PathOrFile) -> str:
+    return str(path) if isinstance(path, (str, os.PathLike)) else "the file"

@@ -1,0 +1,73 @@
+"""The built policy: networks with the spaces that they act in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from sbdqn.envs import ObservationAdapter
+from sbdqn.networks import QNetwork
+from sbdqn.types import Array, FloatArray, Purpose
+
+
+class Policy(nn.Module):
+    """Predicts the greedy action of a Q-network.
+
+    Args:
+        observation_space: of one observation.
+        action_space: of one action.
+        q_net: the network that acts.
+        q_net_target: the network that targets come from; `q_net` itself where
+            there is none.
+        device: where the networks are.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        action_space: spaces.Discrete,
+        q_net: QNetwork,
+        q_net_target: QNetwork,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.q_net = q_net
+        self.q_net_target = q_net_target
+        self.device = device
+        self.adapter = ObservationAdapter(observation_space)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Greedy actions (B,) of observations (B, ...), counted from 0."""
+        q: Tensor = self.q_net(obs)
+        return q.argmax(dim=1)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        """The greedy action; see `DQN.predict`. `deterministic` changes nothing here."""
+        batch, single = self.adapter.batch(observation)
+        actions = self.q_of(batch).argmax(axis=1) + np.int64(self.action_space.start)
+        return (actions[0] if single else actions), state
+
+    def q_values(self, observation: Any) -> FloatArray:
+        """Expected returns; see `DQN.q_values`."""
+        batch, single = self.adapter.batch(observation)
+        values = self.q_of(batch)
+        return values[0] if single else values
+
+    def q_of(self, batch: Array) -> FloatArray:
+        """Expected returns (B, A) of observations (B, ...) as they are stored."""
+        with torch.inference_mode():
+            q = self.q_net.q(torch.from_numpy(batch).to(self.device), Purpose.EVALUATE)
+        values: FloatArray = q.cpu().numpy()
+        return values

@@ -1,0 +1,98 @@
+"""One call of `learn`: its callbacks, its log, and how it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sbdqn.callbacks import (
+    BaseCallback,
+    CallbackList,
+    LogInterval,
+    LogMetrics,
+    MaybeCallback,
+    ProgressBarCallback,
+    StepLocals,
+    TargetSync,
+    TargetUpdate,
+    as_callbacks,
+)
+from sbdqn.interrupts import on_interrupt
+from sbdqn.training import StepResult
+
+if TYPE_CHECKING:
+    from sbdqn.collector import Collector
+    from sbdqn.dqn import DQN
+
+
+def with_target_update(model: DQN, callbacks: list[BaseCallback]) -> list[BaseCallback]:
+    """The callbacks, with the default `TargetSync` first if none replaces it."""
+    has_target = model.q_net_target is not model.q_net
+    replaced = any(isinstance(callback, TargetUpdate) for callback in CallbackList(callbacks))
+    return [TargetSync(), *callbacks] if has_target and not replaced else callbacks
+
+
+class LearnSession:
+    """What the loop calls while `learn` runs.
+
+    Args:
+        model: the model that trains.
+        collector: steps its environment.
+        callback: as `learn` takes it.
+        log_interval: as `learn` takes it.
+        progress_bar: whether one is shown.
+    """
+
+    def __init__(
+        self,
+        model: DQN,
+        collector: Collector,
+        callback: MaybeCallback,
+        log_interval: LogInterval,
+        progress_bar: bool,
+    ) -> None:
+        self._model = model
+        self._collector = collector
+        callbacks = with_target_update(model, as_callbacks(callback))
+        if progress_bar:
+            callbacks.append(ProgressBarCallback())
+        self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
+
+    def run(self, total_timesteps: int) -> None:
+        """Train until the clock shows `total_timesteps`, or Ctrl-C."""
+        model, trainer = self._model, self._model.trainer
+        trainer.total_timesteps = total_timesteps
+        self._callback.init_callback(model)
+        self._callback.on_training_start({"self": model, "total_timesteps": total_timesteps}, {})
+        try:
+            with on_interrupt(trainer.interrupt):
+                trainer.run(self._collector, total_timesteps, self)
+        except KeyboardInterrupt:
+            # It may have struck between the environment's step and its storing.
+            self._collector.stepper.forget()
+            trainer.interrupted = True
+        finally:
+            self._callback.on_training_end()
+        if trainer.interrupted and model.verbose:
+            print(f"Interrupted after {model.num_timesteps} timesteps")
+
+    def on_rollout_start(self) -> None:
+        """Tell the callbacks."""
+        self._callback.on_rollout_start()
+
+    def on_step(self, step: StepResult) -> bool:
+        """Keep the episode statistics, and tell the callbacks."""
+        model = self._model
+        model.remember_episodes(step.episodes)
+        stepper = self._collector.stepper
+        self._callback.update_locals(
+            StepLocals(model, model.env, step, stepper.infos, stepper.action_start)
+        )
+        return self._callback.on_step()
+
+    def on_update(self) -> None:
+        """Tell the callbacks."""
+        self._callback.on_update()
+
+    def on_rollout_end(self) -> None:
+        """Tell the callbacks."""
+        self._callback.on_rollout_end()

@@ -1,0 +1,126 @@
+"""From the names and values of parameters to the objects that do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from sbdqn import backups, exploration, heads, networks, replay
+from sbdqn.errors import ConfigurationError
+from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
+from sbdqn.schedules import Constant, Linear, OfProgress
+from sbdqn.training import Cadence
+
+POLICIES: dict[str, type[networks.MlpPolicy]] = {"MlpPolicy": networks.MlpPolicy}
+HEADS: dict[str, Callable[..., Head]] = {"scalar": heads.Scalar}
+BACKUPS: dict[str, Callable[[], Backup]] = {"greedy": backups.Greedy, "double": backups.Double}
+REPLAYS: dict[str, Callable[[], ReplaySpec]] = {"uniform": replay.Uniform}
+EXPLORATIONS: dict[str, Callable[..., Exploration]] = {
+    "epsilon_greedy": exploration.EpsilonGreedy,
+    "greedy": exploration.Greedy,
+}
+
+
+def resolve_policy(parameters: Mapping[str, Any]) -> PolicySpec:
+    """The policy, with `policy_kwargs` if it is named.
+
+    Raises:
+        ConfigurationError: if a keyword is unknown or its value unfit.
+    """
+    policy: str | PolicySpec = parameters["policy"]
+    if not isinstance(policy, str):
+        return policy
+    chosen = POLICIES[policy]
+    given = dict(parameters["policy_kwargs"] or {})
+    accepted = [field.name for field in fields(chosen)]
+    unknown = [name for name in given if name not in accepted]
+    if unknown:
+        raise ConfigurationError(
+            f"policy_kwargs of {policy} must be among {', '.join(accepted)}, "
+            f"not {', '.join(map(repr, unknown))}"
+        )
+    return chosen(**given)
+
+
+def resolve_head(parameters: Mapping[str, Any]) -> Head:
+    """The head; the scalar one with `loss`."""
+    head: str | Head = parameters["head"]
+    if not isinstance(head, str):
+        return head
+    return HEADS[head](parameters["loss"]) if head == "scalar" else HEADS[head]()
+
+
+def resolve_backup(parameters: Mapping[str, Any]) -> Backup:
+    """The backup."""
+    backup: str | Backup = parameters["backup"]
+    return BACKUPS[backup]() if isinstance(backup, str) else backup
+
+
+def resolve_replay(parameters: Mapping[str, Any]) -> ReplaySpec:
+    """The replay's description."""
+    chosen: str | ReplaySpec = parameters["replay"]
+    return REPLAYS[chosen]() if isinstance(chosen, str) else chosen
+
+
+def resolve_exploration(parameters: Mapping[str, Any], learn_steps: int | None) -> Exploration:
+    """The exploration.
+
+    Args:
+        parameters: of the estimator.
+        learn_steps: length of the first `learn`, of which epsilon's slope takes
+            `exploration_fraction`; None before it, when epsilon stands still.
+    """
+    chosen: str | Exploration = parameters["exploration"]
+    if not isinstance(chosen, str):
+        return chosen
+    if chosen != "epsilon_greedy":
+        return EXPLORATIONS[chosen]()
+    start = float(parameters["exploration_initial_eps"])
+    if learn_steps is None:
+        return exploration.EpsilonGreedy(Constant(start))
+    duration = round(parameters["exploration_fraction"] * learn_steps)
+    end = float(parameters["exploration_final_eps"])
+    return exploration.EpsilonGreedy(Linear(start, end, duration))
+
+
+def resolve_learning_rate(parameters: Mapping[str, Any]) -> float | Schedule:
+    """The learning rate as a number or a schedule."""
+    rate = parameters["learning_rate"]
+    if isinstance(rate, Schedule):
+        return rate
+    return OfProgress(rate) if callable(rate) else float(rate)
+
+
+def resolve_device(parameters: Mapping[str, Any]) -> torch.device:
+    """The torch device; `"auto"` is a GPU where there is one.
+
+    Raises:
+        ConfigurationError: if the machine does not have it.
+    """
+    wanted = parameters["device"]
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigurationError(
+            f"device={wanted!r} cannot be used here: {error}; device='auto' takes what there is"
+        ) from error
+    return device
+
+
+def resolve_cadence(parameters: Mapping[str, Any]) -> Cadence:
+    """How much is learned from how much experience."""
+    freq = parameters["train_freq"]
+    period, unit = freq if isinstance(freq, (tuple, list)) else (freq, "step")
+    return Cadence(
+        learning_starts=parameters["learning_starts"],
+        batch_size=parameters["batch_size"],
+        period=period,
+        unit=unit,
+        updates=parameters["gradient_steps"],
+    )
