@@ -84,13 +84,16 @@ class Stepper:
         after = self._to_array(obs)
         valid = ~self._resets_itself
         ended = (terminated | truncated) & valid
+        some_ended = np.count_nonzero(ended) > 0
         _require_finite(reward)
         next_obs = after
-        if self._mode is AutoresetMode.SAME_STEP and ended.any():
+        if some_ended and self._mode is AutoresetMode.SAME_STEP:
             next_obs = self._true_successors(after, ended)
         row = Row(before, action, reward, next_obs, terminated, truncated, self._first, valid)
-        episodes = self._count(row, ended)
-        if self._mode is AutoresetMode.DISABLED and ended.any():
+        self._reward_sum += reward * valid
+        self._length += valid
+        episodes = self._take_ended(ended) if some_ended else []
+        if some_ended and self._mode is AutoresetMode.DISABLED:
             after = self._reset_where(ended)
         self._obs = after
         if self._mode is AutoresetMode.NEXT_STEP:
@@ -111,11 +114,7 @@ class Stepper:
         obs, _ = self.env.reset(options={"reset_mask": ended.copy()})
         return self._to_array(obs)
 
-    def _count(self, row: Row, ended: BoolArray) -> list[Episode]:
-        self._reward_sum += np.where(row.valid, row.reward, 0.0)
-        self._length += row.valid
-        if not ended.any():
-            return []
+    def _take_ended(self, ended: BoolArray) -> list[Episode]:
         episodes = [
             Episode(
                 float(self._reward_sum[env]),
@@ -179,7 +178,7 @@ def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | Non
 
 
 def _require_finite(reward: Array) -> None:
-    if not np.isfinite(reward).all():
+    if np.count_nonzero(np.isfinite(reward)) < len(reward):
         wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~np.isfinite(reward))}
         raise NonFiniteError(
             f"the reward is not finite, by environment index: {wrong}; it would ruin the weights, "

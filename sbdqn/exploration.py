@@ -42,8 +42,9 @@ class EpsilonGreedy:
         rng: np.random.Generator,
     ) -> IntArray:
         """Actions (E,); the network runs only for environments that exploit."""
-        exploits = np.flatnonzero(rng.random(n_envs) >= self.rate(clock))
-        actions = rng.integers(0, n_actions, n_envs)
+        coin, choice = rng.random((2, n_envs))
+        actions: IntArray = (choice * n_actions).astype(np.int64)
+        exploits = np.flatnonzero(coin >= self.rate(clock))
         if exploits.size:
             actions[exploits] = q_values(exploits).argmax(axis=1)
         return actions

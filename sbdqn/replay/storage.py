@@ -70,6 +70,8 @@ class Storage:
         self._row = np.zeros(self.n_envs, dtype=np.int64)  # of the next observation to act on
         self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
         self._rows_used = 0
+        self._all = np.arange(self.n_envs)
+        self._window = np.arange(self.n_steps) * self.n_envs
         self.stored = 0
         self.sampleable = 0
         self.gamma = layout.gamma
@@ -95,27 +97,12 @@ class Storage:
 
     def add(self, row: Row) -> None:
         """Store the transitions of one step; copies what it keeps."""
-        envs = np.flatnonzero(row.valid)
-        if not envs.size:
-            return
-        begins = row.first[envs]
-        if begins.any():
-            starting = envs[begins]
-            self._close(starting[self._length[starting] > 0])
-            self._write_obs(self._place(self._row[starting], starting), row.obs[starting])
-        here = self._row[envs]
-        place = self._place(here, envs)
-        self._action[place] = row.action[envs]
-        self._reward[place] = row.reward[envs]
-        self._terminated[place] = row.terminated[envs]
-        self._span[place] = _OPEN
-        self.stored += envs.size
-        self._write_obs(self._place(here + 1, envs), row.next_obs[envs])
-        self._row[envs] = (here + 1) % self.rows
-        self._length[envs] += 1
-        full = envs[self._length[envs] >= self.n_steps]
-        self._complete(full, self.n_steps)
-        self._close(envs[row.terminated[envs] | row.truncated[envs]])
+        n_valid = np.count_nonzero(row.valid)
+        if n_valid == self.n_envs:
+            self._add(self._all, row)
+        elif n_valid:
+            envs = np.flatnonzero(row.valid)
+            self._add(envs, Row._make(column[envs] for column in row))
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
@@ -130,8 +117,7 @@ class Storage:
     def read(self, index: IntArray) -> Batch:
         """The transitions at sampleable places (B,), with weights of 1."""
         span = self._span[index]
-        window = index[:, None] + np.arange(0, self.n_steps * self.n_envs, self.n_envs)
-        rewards = self._reward[window % self._size]  # (B, n)
+        window = (index[:, None] + self._window) % self._size  # (B, n)
         last = (index + (span - 1) * self.n_envs) % self._size
         place = torch.from_numpy(index)
         following = torch.from_numpy((index + span * self.n_envs) % self._size)
@@ -139,7 +125,9 @@ class Storage:
         return Batch(
             obs=self._obs.index_select(0, place.to(self.device)),
             action=torch.from_numpy(self._action[index]).to(self.device),
-            reward=torch.from_numpy(_sum(rewards, self._reward_weights[span])).to(self.device),
+            reward=torch.from_numpy(_sum(self._reward[window], self._reward_weights[span])).to(
+                self.device
+            ),
             next_obs=self._obs.index_select(0, following.to(self.device)),
             discount=torch.from_numpy(discount).to(self.device),
             weight=torch.ones(len(index), device=self.device),
@@ -186,14 +174,34 @@ class Storage:
         self.stored = int(np.count_nonzero(self._span != _NOTHING))
         self.sampleable = int(np.count_nonzero(self._span > 0))
 
+    def _add(self, envs: IntArray, row: Row) -> None:
+        """Store a row that has an entry for each of these environments."""
+        if np.count_nonzero(row.first):
+            starting = envs[row.first]
+            self._close(starting[self._length[starting] > 0])
+            self._write_obs(self._place(self._row[starting], starting), row.obs[row.first])
+        here = self._row[envs]
+        place = here * self.n_envs + envs
+        self._action[place] = row.action
+        self._reward[place] = row.reward
+        self._terminated[place] = row.terminated
+        self._span[place] = _OPEN
+        self.stored += envs.size
+        self._write_obs(self._place(here + 1, envs), row.next_obs)
+        self._row[envs] = (here + 1) % self.rows
+        self._length[envs] += 1
+        self._complete(envs[self._length[envs] >= self.n_steps], self.n_steps)
+        self._close(envs[row.terminated | row.truncated])
+
     def _place(self, row: IntArray, envs: IntArray) -> IntArray:
         return row % self.rows * self.n_envs + envs
 
     def _write_obs(self, place: IntArray, obs: Array) -> None:
         overwritten = self._span[place]
-        self.stored -= int(np.count_nonzero(overwritten))
-        self.sampleable -= int(np.count_nonzero(overwritten > 0))
-        self._span[place] = _NOTHING
+        if np.count_nonzero(overwritten):
+            self.stored -= int(np.count_nonzero(overwritten))
+            self.sampleable -= int(np.count_nonzero(overwritten > 0))
+            self._span[place] = _NOTHING
         values = torch.from_numpy(np.ascontiguousarray(obs)).to(self.device)
         self._obs.index_copy_(0, torch.from_numpy(place).to(self.device), values)
         if self._rows_used < self.rows:
@@ -201,11 +209,14 @@ class Storage:
 
     def _complete(self, envs: IntArray, span: int) -> None:
         """The transitions `span` rows above the newest observation are complete."""
-        self._span[self._place(self._row[envs] - span, envs)] = span
-        self.sampleable += envs.size
+        if envs.size:
+            self._span[self._place(self._row[envs] - span, envs)] = span
+            self.sampleable += envs.size
 
     def _close(self, envs: IntArray) -> None:
         """End the open episodes: all their shorter tails become sampleable."""
+        if not envs.size:
+            return
         for span in range(1, self.n_steps):
             self._complete(envs[self._length[envs] >= span], span)
         self._length[envs] = 0
