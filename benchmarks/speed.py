@@ -49,7 +49,6 @@ WORKS = {
 
 def model_of(library: str, work: Work) -> Any:
     """The same agent in either library."""
-    policy_kwargs = {"net_arch": [64, 64]}
     if library == "stable_baselines3":
         from stable_baselines3 import DQN as SB3DQN
 
@@ -58,7 +57,7 @@ def model_of(library: str, work: Work) -> Any:
             "CartPole-v1",
             seed=0,
             device="cpu",
-            policy_kwargs=policy_kwargs,
+            policy_kwargs={"net_arch": [64, 64]},
             **asdict(work),
         )
     from sbdqn import DQN
@@ -68,7 +67,7 @@ def model_of(library: str, work: Work) -> Any:
         "CartPole-v1",
         seed=0,
         device="cpu",
-        policy_kwargs=policy_kwargs,
+        policy_kwargs={"net_arch": [64, 64], "layer_norm": False},
         backup="greedy",
         n_steps=1,
         gamma=0.99,

@@ -85,7 +85,7 @@ class Stepper:
         valid = ~self._resets_itself
         ended = (terminated | truncated) & valid
         some_ended = np.count_nonzero(ended) > 0
-        _require_finite(reward)
+        require_finite(reward)
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
             next_obs = self._true_successors(after, ended)
@@ -177,7 +177,12 @@ def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | Non
     return bool(infos["is_success"][env])
 
 
-def _require_finite(reward: Array) -> None:
+def require_finite(reward: Array) -> None:
+    """Refuse rewards (E,) that would ruin the weights.
+
+    Raises:
+        NonFiniteError: if one is NaN or infinite.
+    """
     if np.count_nonzero(np.isfinite(reward)) < len(reward):
         wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~np.isfinite(reward))}
         raise NonFiniteError(

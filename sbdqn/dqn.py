@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Env, Space, spaces
 from gymnasium.vector import VectorEnv
 
 from sbdqn import logger as logging, reconfiguration, specs
@@ -27,12 +29,17 @@ from sbdqn.envs import (
     make_vector_env,
     reward_threshold,
 )
-from sbdqn.errors import CheckpointError, ConfigurationError, NotReadyError, SpaceError
+from sbdqn.errors import (
+    CheckpointError,
+    ConfigurationError,
+    NotReadyError,
+    SpaceError,
+)
 from sbdqn.learner import Learner
 from sbdqn.networks import QNetwork
 from sbdqn.own_loop import OwnLoop
-from sbdqn.parameters import Parameter, validate
-from sbdqn.persistence import PathOrFile, read_archive, unpickle, write_archive
+from sbdqn.parameters import CHECKS, Parameter, validate
+from sbdqn.persistence import PathOrFile, read_archive, restoring, unpickle, write_archive
 from sbdqn.policy import Policy
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, Replay, ReplaySpec, Schedule
 from sbdqn.representation import represent_call
@@ -42,27 +49,6 @@ from sbdqn.types import Episode, FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-class _OnClassOnly:
-    """A class method that instances refuse, because its result would be lost."""
-
-    def __init__(self, method: classmethod[Any, ..., Any]) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, instance: object | None, owner: type) -> Callable[..., Any]:
-        if instance is None:
-            bound: Callable[..., Any] = self._method.__get__(None, owner)
-            return bound
-
-        def refuse(*args: Any, **kwargs: Any) -> Any:
-            raise NotReadyError(
-                f"load makes a new model and leaves this one as it is; call it on the class: "
-                f"model = {owner.__name__}.load(...)"
-            )
-
-        return refuse
 
 
 class DQN:
@@ -168,17 +154,17 @@ class DQN:
         exploration: str | Exploration = "epsilon_greedy",
         learning_rate: float | Schedule | Callable[[float], float] = 1e-3,
         buffer_size: int = 100_000,
-        learning_starts: int = 1_000,
+        learning_starts: int = 100,
         batch_size: int = 64,
         gamma: float = 0.99,
-        n_steps: int = 5,
+        n_steps: int = 8,
         max_grad_norm: float | None = 10.0,
         loss: Literal["huber", "mse"] = "huber",
-        train_freq: int | tuple[int, str] = 1,
+        train_freq: int | tuple[int, str] = 4,
         gradient_steps: int = 1,
-        target_update_interval: int | None = 1,
-        tau: float = 0.01,
-        exploration_fraction: float = 0.1,
+        target_update_interval: int | None = 500,
+        tau: float = 1.0,
+        exploration_fraction: float = 0.2,
         exploration_initial_eps: float = 1.0,
         exploration_final_eps: float = 0.05,
         stats_window_size: int = 100,
@@ -189,22 +175,24 @@ class DQN:
         compile: bool = False,
     ) -> None:
         given = locals()
+        self.load = _refuse_to_load  # type: ignore[method-assign]
         self._parameters: dict[str, Any] = {name: given[name] for name in self._parameter_names()}
         validate(self._parameters, self._defaults())
         self._seeds = Seeds.of(seed)
         self._fresh_seed = True
         self._vector_env: VectorEnv[Any, Any, Any] | None = None
+        self._made_env = False
         self._spaces: tuple[Space[Any], Space[Any], int] | None = None
         self._parts: Parts | None = None
         self._collector: Collector | None = None
         self._own_loop: OwnLoop | None = None
         self._logger: logging.Logger | None = None
         self._has_own_logger = False
-        self._log_name: str | None = None
+        self._log_of: tuple[str, str | Path | None] | None = None
         self._learn_steps: int | None = None
         self._prediction_rng = np.random.default_rng(self._seeds.prediction)
-        self.ep_info_buffer: deque[dict[str, Any]] = deque(maxlen=stats_window_size)
-        self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
+        self.ep_info_buffer: deque[dict[str, Any]] = deque(maxlen=int(stats_window_size))
+        self.ep_success_buffer: deque[float] = deque(maxlen=int(stats_window_size))
 
     # -- parameters ------------------------------------------------------------
 
@@ -256,7 +244,7 @@ class DQN:
         if after["seed"] != before["seed"]:
             self.set_random_seed(after["seed"])
         if after["stats_window_size"] != before["stats_window_size"]:
-            size = after["stats_window_size"]
+            size = int(after["stats_window_size"])
             self.ep_info_buffer = deque(self.ep_info_buffer, maxlen=size)
             self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=size)
         return self
@@ -271,7 +259,7 @@ class DQN:
     def env(self) -> VectorEnv[Any, Any, Any] | None:
         """The vector environment, None for a model without one."""
         if self._vector_env is None and self._parameters["env"] is not None:
-            self._use_env(self._make_env(self._parameters["env"]))
+            self._use_env(self._parameters["env"])
         return self._vector_env
 
     @property
@@ -395,6 +383,7 @@ class DQN:
         steps = _positive_steps(total_timesteps)
         trainer = self.trainer
         collector = self._ready_collector()
+        session = LearnSession(self, collector, callback, log_interval, progress_bar)
         if reset_num_timesteps:
             trainer.restart_clock()
             collector.stepper.forget()
@@ -404,7 +393,6 @@ class DQN:
         if self._learn_steps is None:
             self._learn_steps = steps
             trainer.exploration = specs.resolve_exploration(self._parameters, steps)
-        session = LearnSession(self, collector, callback, log_interval, progress_bar)
         self._open_log(tb_log_name, reset_num_timesteps)
         if not collector.stepper.is_reset:
             collector.stepper.reset(as_integer(self._seeds.env) if self._fresh_seed else None)
@@ -558,7 +546,7 @@ class DQN:
         write_archive(path, "model", parameters, state)
 
     @classmethod
-    def _load(
+    def load(
         cls,
         path: PathOrFile,
         env: EnvLike | None = None,
@@ -570,8 +558,9 @@ class DQN:
 
         Args:
             path: the file.
-            env: an environment with the spaces of the saved one; None for the
-                saved id, if there was one.
+            env: an environment with the spaces of the saved one, made with the
+                `n_envs`, `vectorization` and `env_kwargs` given here; None for
+                the saved id, if there was one, made as it was.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which
                 can execute anything.
@@ -599,22 +588,15 @@ class DQN:
                 f"DQN.load(path, {needed[0]}=...), or, if you trust the file, trusted=True"
             )
         objects = unpickle(archive) if needed else {}
-        saved = {**archive.parameters, **objects, **parameters, "device": device}
+        saved = {**archive.parameters, **objects, "device": device}
         if env is not None:
-            saved["env"] = env
-        try:
+            # How the saved environment was made says nothing about this one.
+            saved |= {"env": env, "n_envs": 1, "vectorization": "auto", "env_kwargs": None}
+        saved |= parameters
+        with restoring():
             model = cls(**saved)
             model._restore(archive.state)
-        except (LookupError, TypeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"the file does not fit these parameters, or is damaged: {error}"
-            ) from error
         return model
-
-    if TYPE_CHECKING:
-        load = _load
-    else:
-        load = _OnClassOnly(_load)
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """The state dicts of `"policy"` and `"policy.optimizer"`."""
@@ -673,14 +655,16 @@ class DQN:
             CheckpointError: if the file cannot be read.
             ConfigurationError: if it is of a replay of another shape.
         """
-        self.trainer.load_replay(read_archive(path, "replay").state)
+        state = read_archive(path, "replay").state
+        with restoring():
+            self.trainer.load_replay(state)
 
     # -- environment, logger, seed ---------------------------------------------
 
     def get_env(self) -> SB3View | None:
         """The training environment with SB3's calls; `env` is gymnasium's own."""
         env = self.env
-        return None if env is None else SB3View(env, self._abandon_episodes)
+        return None if env is None else SB3View(env, self.abandon_episodes)
 
     def set_env(self, env: EnvLike) -> None:
         """Train in another environment of the same spaces from now on.
@@ -689,21 +673,20 @@ class DQN:
             SpaceError: if its spaces, or the number of environments in a replay
                 that holds something, differ.
         """
-        vector_env = self._make_env(env)
-        if self._spaces is not None:
-            self._check_same(vector_env)
-        if self._vector_env is not None and self._made_env:
-            self._vector_env.close()
+        self._use_env(env)
         self._parameters["env"] = env
-        self._use_env(vector_env)
 
     def trains_in(self, env: object) -> bool:
-        """Whether this very environment is the one that the model trains in."""
-        return (
-            env is not None
-            and not isinstance(env, str)
-            and (env is self._parameters["env"] or env is self._vector_env)
+        """Whether this is the environment that the model trains in, wrapped or not."""
+        mine = (self._parameters["env"], self._vector_env)
+        return isinstance(env, (Env, VectorEnv)) and any(
+            isinstance(each, (Env, VectorEnv)) and each.unwrapped is env.unwrapped for each in mine
         )
+
+    def abandon_episodes(self) -> None:
+        """Begin the next `learn` with a reset: somebody else used the environment."""
+        if self._collector is not None:
+            self._collector.stepper.forget()
 
     def set_logger(self, logger: logging.Logger) -> None:
         """Log to this logger from now on, whatever `tensorboard_log` says."""
@@ -715,12 +698,16 @@ class DQN:
 
         Args:
             seed: None for an unpredictable one.
+
+        Raises:
+            ConfigurationError: if it is out of range.
         """
+        CHECKS["seed"]("seed", seed)
         self._parameters["seed"] = seed
         self._seeds = Seeds.of(seed)
         self._fresh_seed = True
         self._prediction_rng = np.random.default_rng(self._seeds.prediction)
-        self._abandon_episodes()
+        self.abandon_episodes()
         if self._parts is not None:
             self._parts.trainer.seed(self._seeds.exploration)
             if self._parts.trainer.has_replay:
@@ -734,7 +721,7 @@ class DQN:
             self._collector = None
         if self._logger is not None:
             self._logger.close()
-            self._logger = self._log_name = None
+            self._logger = self._log_of = None
             self._has_own_logger = False
 
     # -- making things ---------------------------------------------------------
@@ -744,25 +731,32 @@ class DQN:
         parameters = inspect.signature(cls.__init__).parameters
         return {name: parameters[name].default for name in cls._parameter_names()}
 
-    def _make_env(self, env: EnvLike) -> VectorEnv[Any, Any, Any]:
+    def _use_env(self, given: EnvLike) -> None:
+        """Train in this environment, unless its spaces do not fit."""
         parameters = self._parameters
-        return make_vector_env(
-            env, parameters["n_envs"], parameters["vectorization"], parameters["env_kwargs"]
+        env = make_vector_env(
+            given, parameters["n_envs"], parameters["vectorization"], parameters["env_kwargs"]
         )
-
-    def _use_env(self, env: VectorEnv[Any, Any, Any]) -> None:
-        given = self._parameters["env"]
-        self._made_env = isinstance(given, str) or callable(given)
-        discrete_actions(env.single_action_space)
-        if self._spaces is not None:
+        is_ours = isinstance(given, str) or callable(given)
+        try:
+            discrete_actions(env.single_action_space)
             self._check_same(env)
+        except SpaceError:
+            if is_ours:
+                env.close()
+            raise
+        if self._vector_env is not None and self._made_env:
+            self._vector_env.close()
+        self._made_env = is_ours
         self._vector_env = env
+        self._fresh_seed = True
         self._spaces = (env.single_observation_space, env.single_action_space, env.num_envs)
         self._collector = None
         self._own_loop = None
 
     def _check_same(self, env: VectorEnv[Any, Any, Any]) -> None:
-        assert self._spaces is not None
+        if self._spaces is None:
+            return
         observation_space, action_space, n_envs = self._spaces
         for name, known, given in (
             ("observation", observation_space, env.single_observation_space),
@@ -802,6 +796,10 @@ class DQN:
         return self._parts
 
     def _ready_collector(self) -> Collector:
+        if self._vector_env is not None and self._vector_env.closed:
+            if not self._made_env:
+                raise NotReadyError("the environment is closed; give the model one with set_env")
+            self._vector_env = self._collector = None
         if self.env is None:
             raise NotReadyError("the model has no environment to learn in; call set_env first")
         if self._collector is None:
@@ -821,12 +819,11 @@ class DQN:
             self._own_loop = OwnLoop(self)
         return self._own_loop
 
-    def _abandon_episodes(self) -> None:
-        if self._collector is not None:
-            self._collector.stepper.forget()
-
     def _open_log(self, name: str, new_run: bool) -> None:
-        if self._has_own_logger or (self._log_name == name and not new_run):
+        if self._has_own_logger:
+            return
+        if self._log_of == (name, self.tensorboard_log) and not new_run:
+            _show_tables(self.logger, bool(self.verbose))
             return
         formats = ["stdout"] if self.verbose else []
         folder = None
@@ -839,15 +836,12 @@ class DQN:
             self._logger = logging.Logger(None, [])
         else:
             self._logger = logging.configure(folder, formats)
-        self._log_name = name
+        self._log_of = (name, self.tensorboard_log)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if self._parameters["env"] is None:
-            self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
-        else:
-            assert self.env is not None
-            self._spaces = (state["observation_space"], state["action_space"], self.env.num_envs)
-            self._check_same(self.env)
+        self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
+        if self._parameters["env"] is not None:
+            self._use_env(self._parameters["env"])
         self._learn_steps = state["learn_steps"]
         parts = self._built()
         parts.learner.load_state_dict(state["learner"])
@@ -858,9 +852,16 @@ class DQN:
 def _positive_steps(steps: float) -> int:
     if isinstance(steps, bool) or not isinstance(steps, (int, float, np.number)):
         raise ConfigurationError(f"a number of steps must be an integer, not {steps!r}")
-    if steps != int(steps) or steps < 1:
+    if not (math.isfinite(steps) and steps == int(steps) and steps >= 1):
         raise ConfigurationError(f"a number of steps must be a whole number above 0, not {steps!r}")
     return int(steps)
+
+
+def _show_tables(logger: logging.Logger, wanted: bool) -> None:
+    """Begin or cease to write to stdout; other outputs go on as they are."""
+    human = logging.HumanOutputFormat
+    others = [output for output in logger.output_formats if not isinstance(output, human)]
+    logger.output_formats = [human(sys.stdout), *others] if wanted else others
 
 
 def _claimed_folder(parent: Path, name: str) -> str:
@@ -872,3 +873,10 @@ def _claimed_folder(parent: Path, name: str) -> str:
         except FileExistsError:
             continue
         return str(folder)
+
+
+def _refuse_to_load(*args: object, **kwargs: object) -> NoReturn:
+    raise NotReadyError(
+        "load makes a new model and leaves this one as it is; call it on the class: "
+        "model = DQN.load(...)"
+    )

@@ -48,6 +48,8 @@ _TORCH_CLASSES = {
     "optim": (torch.optim, torch.optim.Optimizer),
 }
 
+_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
 
 class NotEncodableError(TypeError):
     """A value that the fixed list of types does not describe."""
@@ -160,6 +162,8 @@ def _encode_space(space: Space[Any]) -> dict[str, Any]:
         }
     elif isinstance(space, spaces.Discrete):
         arguments = {"n": int(space.n), "start": int(space.start)}
+        if space.dtype != np.int64:  # others exist from gymnasium 1.3 on
+            arguments["dtype"] = np.dtype(space.dtype).name
     elif isinstance(space, spaces.MultiDiscrete):
         arguments = {
             "nvec": space.nvec.tolist(),
@@ -170,7 +174,8 @@ def _encode_space(space: Space[Any]) -> dict[str, Any]:
         arguments = {"n": space.n if isinstance(space.n, int) else list(map(int, space.n))}
     else:
         raise NotEncodableError(f"{space} has no description in JSON")
-    return {"$space": type(space).__name__, "arguments": encode(arguments)}
+    kind = next(kind for kind in _SPACES if isinstance(space, kind))
+    return {"$space": kind.__name__, "arguments": encode(arguments)}
 
 
 def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
@@ -182,7 +187,9 @@ def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
         )
         return spaces.Box(low, high, shape, dtype.type)
     if name == "Discrete":
-        return spaces.Discrete(arguments["n"], start=arguments["start"])
+        if "dtype" in arguments:
+            arguments["dtype"] = np.dtype(arguments["dtype"]).type
+        return spaces.Discrete(**arguments)
     if name == "MultiDiscrete":
         return spaces.MultiDiscrete(
             np.asarray(arguments["nvec"]), arguments["dtype"], start=np.asarray(arguments["start"])

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 
 from sbdqn.collector import Stepper
-from sbdqn.envs import EnvLike, SB3View, actions_in, discrete_actions, make_vector_env
+from sbdqn.envs import (
+    EnvLike,
+    FaultReporting,
+    SB3View,
+    actions_in,
+    discrete_actions,
+    make_vector_env,
+    split_infos,
+)
 from sbdqn.errors import ConfigurationError
 from sbdqn.types import Episode
 
@@ -26,6 +34,17 @@ class Predictor(Protocol):
         deterministic: bool = True,
     ) -> tuple[Any, Any]:
         """Actions for a batch of observations, and the state for the next call."""
+
+
+@runtime_checkable
+class Trainee(Protocol):
+    """Has a training environment, whose open episodes others may disturb."""
+
+    def trains_in(self, env: object) -> bool:
+        """Whether this is its training environment."""
+
+    def abandon_episodes(self) -> None:
+        """Begin the next use of the training environment with a reset."""
 
 
 @overload
@@ -78,8 +97,8 @@ def evaluate_policy(
 
     Args:
         model: anything with `predict`.
-        env: what `DQN` takes for `env`, or `model.get_env()`, whose open
-            episodes are then abandoned.
+        env: what `DQN` takes for `env`, or `model.get_env()`. The open episodes
+            of a model's own training environment are abandoned.
         n_eval_episodes: episodes in all.
         deterministic: whether actions are greedy.
         render: whether `env.render()` is called after each step.
@@ -107,11 +126,13 @@ def evaluate_policy(
     if n_eval_episodes < 1:
         raise ConfigurationError(f"n_eval_episodes must be at least 1, not {n_eval_episodes!r}")
     given = env
+    if isinstance(model, Trainee) and model.trains_in(env):
+        model.abandon_episodes()
     if isinstance(env, SB3View):
         env.abandon_episodes()
         env = env.vector_env
     vector_env = make_vector_env(env)
-    stepper = Stepper(vector_env, _copied)
+    stepper = Stepper(FaultReporting(vector_env), _copied)
     action_space = discrete_actions(vector_env.single_action_space)
     n_envs = vector_env.num_envs
     shares = [(n_eval_episodes + index) // n_envs for index in range(n_envs)]
@@ -127,7 +148,7 @@ def evaluate_policy(
             step = {
                 "rewards": row.reward,
                 "dones": starts,
-                "infos": stepper.infos,
+                "infos": split_infos(stepper.infos, n_envs),
                 "actions": actions,
                 "observations": row.obs,
                 "new_observations": row.next_obs,

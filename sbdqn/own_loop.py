@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbdqn.callbacks import CallbackList
+from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
 from sbdqn.session import with_target_update
@@ -67,6 +68,7 @@ class OwnLoop:
         ends = {name: np.atleast_1d(np.asarray(flag, np.bool_)) for name, flag in flags.items()}
         actions = actions_in(action, model.action_space)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
+        require_finite(rewards)
         columns = {"obs": before, "action": actions, "reward": rewards, "next_obs": after, **ends}
         for name, values in columns.items():
             if len(values) != n_envs:

@@ -107,9 +107,8 @@ def _above_zero_up_to_one(name: str, value: Any) -> None:
 
 
 def _learning_rate(name: str, value: Any) -> None:
-    if isinstance(value, Schedule) or (callable(value) and not isinstance(value, type)):
-        return
-    if not (_is_real(value) and value > 0):
+    is_function = isinstance(value, Schedule) or callable(value)
+    if isinstance(value, type) or not (is_function or (_is_real(value) and value > 0)):
         _fail(name, value, "a number above 0, a schedule, or a function of the progress remaining")
 
 

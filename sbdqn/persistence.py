@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
-import safetensors
 from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor
 
 from sbdqn.encoding import NotEncodableError, decode, encode
-from sbdqn.errors import CheckpointError
+from sbdqn.errors import CheckpointError, SbdqnError
 
 FORMAT_VERSION = 1
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
@@ -102,7 +101,7 @@ def read_archive(path: PathOrFile, kind: str) -> Archive:
         objects = tuple(map(str, metadata["objects"]))
     except CheckpointError:
         raise
-    except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # constructors refuse senseless values in many ways
         raise CheckpointError(f"{_name(path)} is damaged: {error!r}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{_name(path)} is damaged: its state is a {type(state).__name__}")
@@ -110,11 +109,35 @@ def read_archive(path: PathOrFile, kind: str) -> Archive:
 
 
 def unpickle(archive: Archive) -> dict[str, Any]:
-    """The objects of an archive. Executes what is in it: trusted files only."""
+    """The objects of an archive. Executes what is in it: trusted files only.
+
+    Raises:
+        CheckpointError: if they cannot be read, or are not those of the archive.
+    """
     import cloudpickle
 
-    objects: dict[str, Any] = cloudpickle.loads(archive.pickled)
+    try:
+        objects: dict[str, Any] = cloudpickle.loads(archive.pickled)
+    except Exception as error:
+        raise CheckpointError(f"the pickled parameters cannot be read: {error!r}") from error
+    if not isinstance(objects, dict) or set(objects) != set(archive.objects):
+        raise CheckpointError(
+            f"the archive is damaged: {', '.join(archive.objects)} should be pickled in it"
+        )
     return objects
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Within the block, what a damaged state does to its readers is a `CheckpointError`."""
+    try:
+        yield
+    except SbdqnError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the file does not fit these parameters, or is damaged: {error}"
+        ) from error
 
 
 def with_suffix(path: str | os.PathLike[str]) -> Path:
@@ -161,7 +184,7 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
 def _read_members(path: PathOrFile) -> dict[str, bytes]:
     source: Path | IO[bytes]
     if isinstance(path, (str, os.PathLike)):
-        source = Path(path) if Path(path).exists() else with_suffix(path)
+        source = Path(path) if Path(path).is_file() else with_suffix(path)
         if not source.exists():
             raise FileNotFoundError(f"there is no file {source}")
     else:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
+
+import numpy as np
+import torch
 
 REQUIRED = ("policy", "env")
 
@@ -36,9 +40,16 @@ def represent(value: Any) -> str:
     if type(value) is dict:
         return "{" + ", ".join(f"{key!r}: {represent(each)}" for key, each in value.items()) + "}"
     if type(value) is tuple:
-        return "(" + "".join(f"{represent(each)}, " for each in value).strip() + ")"
+        inner = ", ".join(map(represent, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
     if type(value) is list:
         return "[" + ", ".join(map(represent, value)) + "]"
+    if isinstance(value, torch.device):
+        return f"torch.device({str(value)!r})"
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
     return repr(value)
 
 

@@ -66,10 +66,12 @@ class LearnSession:
         try:
             with on_interrupt(trainer.interrupt):
                 trainer.run(self._collector, total_timesteps, self)
-        except KeyboardInterrupt:
+        except BaseException as error:
             # It may have struck between the environment's step and its storing.
             self._collector.stepper.forget()
-            trainer.interrupted = True
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            trainer.interrupt()
         finally:
             self._callback.on_training_end()
         if trainer.interrupted and model.verbose:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from sbdqn.callbacks.base import BaseCallback, EventCallback
 from sbdqn.callbacks.timing import Every
@@ -57,7 +58,7 @@ class EvalCallback(EventCallback):
         if callback_on_new_best is not None:
             callback_on_new_best.parent = self
         self._given_env = eval_env
-        self.eval_env = make_vector_env(eval_env)
+        self.eval_env = self._made()
         self.n_eval_episodes = n_eval_episodes
         self.eval_freq = eval_freq
         self.log_path = None if log_path is None else Path(log_path)
@@ -86,6 +87,9 @@ class EvalCallback(EventCallback):
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.update_locals(locals_)
 
+    def _made(self) -> VectorEnv[Any, Any, Any]:
+        return make_vector_env(self._given_env)
+
     def _init_callback(self) -> None:
         if self._given_env is not None and self.model.trains_in(self._given_env):
             raise ConfigurationError(
@@ -98,12 +102,16 @@ class EvalCallback(EventCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
+        if self.eval_env.closed:
+            self.eval_env = self._made()
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.on_training_start(self.locals, self.globals)
         self._every.start(self.num_timesteps)
 
     def _on_training_end(self) -> None:
         super()._on_training_end()
+        if isinstance(self._given_env, str) or callable(self._given_env):
+            self.eval_env.close()
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.on_training_end()
 

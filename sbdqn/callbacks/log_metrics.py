@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from typing import Literal, TypeAlias
 
@@ -111,8 +112,10 @@ class LogMetrics(BaseCallback):
 def _counted(interval: LogInterval) -> tuple[int, str]:
     if interval is None:
         return DEFAULT_INTERVAL_STEPS, "step"
-    count, unit = (interval, "episode") if isinstance(interval, int) else interval
-    if count < 1 or unit not in ("step", "episode"):
+    pair = interval if isinstance(interval, (tuple, list)) else (interval, "episode")
+    count, unit = pair if len(pair) == 2 else (None, None)
+    whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not whole or count < 1 or unit not in ("step", "episode"):
         raise ConfigurationError(
             f"log_interval must be an integer of at least 1 (episodes), (n, 'step'), "
             f"(n, 'episode'), or None for every {DEFAULT_INTERVAL_STEPS} timesteps, "

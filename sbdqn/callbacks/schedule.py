@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 from sbdqn.callbacks.base import BaseCallback
+from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import Schedule
 
 
@@ -24,6 +27,17 @@ class ScheduleCallback(BaseCallback):
         self.name = name
         self.schedule = schedule
 
+    def _init_callback(self) -> None:
+        known = self.model.get_params()
+        if self.name not in known:
+            raise ConfigurationError(
+                f"unknown parameter {self.name!r}; accepted are {', '.join(known)}"
+            )
+        # `gamma=1` is a float all the same, so the default decides where there is one.
+        parameter = signature(type(self.model)).parameters.get(self.name)
+        example = known[self.name] if parameter is None else parameter.default
+        self._is_integer = isinstance(example, int)
+
     def _on_training_start(self) -> None:
         self._drive()
 
@@ -34,7 +48,7 @@ class ScheduleCallback(BaseCallback):
     def _drive(self) -> None:
         present = self.model.get_params()[self.name]
         wanted: float = self.schedule.at(self.model.trainer.clock)
-        if isinstance(present, int):
+        if self._is_integer:
             wanted = round(wanted)
         if wanted != present:
             self.model.set_params(**{self.name: wanted})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from multiprocessing.connection import wait
+from typing import Any, TypeAlias, TypeVar
 
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.async_vector_env import AsyncState
@@ -11,6 +12,8 @@ from gymnasium.vector.async_vector_env import AsyncState
 from sbdqn.errors import WorkerError
 
 Result = TypeVar("Result")
+Fault: TypeAlias = tuple[int, type[BaseException], BaseException, str]
+"""Index of the environment, type and message of its exception, traceback."""
 
 
 class _RecordingQueue:
@@ -22,7 +25,7 @@ class _RecordingQueue:
 
     def __init__(self, queue: Any) -> None:
         self._queue = queue
-        self.last: tuple[int, type[BaseException], BaseException, str] | None = None
+        self.last: Fault | None = None
 
     def get(self) -> Any:
         self.last = self._queue.get()
@@ -61,16 +64,23 @@ class FaultReporting(VectorWrapper[Any, Any, Any, Any, Any]):
     def _watch(self, call: Callable[[], Result]) -> Result:
         try:
             return call()
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if self._workers is None or self._workers.closed:
                 raise
-            raise _report(self._workers, error) from error
+            errors: Any = self._workers.error_queue
+            if errors.last is None and isinstance(error, KeyboardInterrupt):
+                raise  # Ctrl-C in this process alone
+            raise _report(self._workers, errors.last, error) from error
 
 
-def _report(workers: AsyncVectorEnv[Any, Any], error: Exception) -> BaseException:
-    dead = [index for index, process in enumerate(workers.processes) if not process.is_alive()]
-    errors: Any = workers.error_queue
-    last = errors.last
+def _report(
+    workers: AsyncVectorEnv[Any, Any], last: Fault | None, error: BaseException
+) -> BaseException:
+    # A pipe closes a moment before its process can be seen to have ended.
+    closed = wait([process.sentinel for process in workers.processes], timeout=0.1)
+    dead = [index for index, process in enumerate(workers.processes) if process.sentinel in closed]
+    for index in dead:
+        workers.processes[index].join()
     _terminate(workers)
     if last is not None:
         index, kind, value, trace = last

@@ -111,8 +111,10 @@ def _from_id(
         has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
         native = vectorization == "vector_entry_point"
         if native or (vectorization == "auto" and has_own and n_envs > 1):
-            return gymnasium.make_vec(
-                env_id, n_envs, vectorization_mode="vector_entry_point", **kwargs
+            return _with_known_autoreset(
+                gymnasium.make_vec(
+                    env_id, n_envs, vectorization_mode="vector_entry_point", **kwargs
+                )
             )
         return _from_makers(_Maker(_ById(env_id), kwargs), n_envs, vectorization)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -152,6 +154,10 @@ def _from_made(
         raise ConfigurationError(
             f"n_envs={n_envs}, but the vector environment has {env.num_envs}; leave n_envs out"
         )
+    return _with_known_autoreset(env)
+
+
+def _with_known_autoreset(env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
     mode = env.metadata.get("autoreset_mode")
     if not isinstance(mode, AutoresetMode):
         raise ConfigurationError(

@@ -49,7 +49,7 @@ class MlpPolicy:
 
     net_arch: tuple[int, ...] = (64, 64)
     activation_fn: type[nn.Module] | str = nn.ReLU
-    layer_norm: bool = False
+    layer_norm: bool = True
     features_extractor: BodyFactory | None = None
     normalize_images: bool = True
     optimizer_class: type[optim.Optimizer] | str = "Adam"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, NotReadyError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.types import Array, Batch, IntArray, Row
 
@@ -105,7 +105,13 @@ class Storage:
             self._add(envs, Row._make(column[envs] for column in row))
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
-        """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
+        """Places (count,) drawn uniformly, with replacement, of sampleable ones.
+
+        Raises:
+            NotReadyError: if there are none.
+        """
+        if not self.sampleable:
+            raise NotReadyError("the replay holds no transition that can be sampled yet")
         used = self._rows_used * self.n_envs
         index = rng.integers(0, used, count)
         rejected = np.flatnonzero(self._span[index] < 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,20 @@ from sbdqn.types import Batch, Clock
 from tests.environments import CountingEnv
 
 GAMMA = 0.9
+MakeEnv = Callable[[int], CountingEnv]
 
 
 def collected(
-    mode: AutoresetMode, n_steps: int, n_envs: int, capacity: int, vector_steps: int, check: Any
+    mode: AutoresetMode,
+    n_steps: int,
+    n_envs: int,
+    capacity: int,
+    vector_steps: int,
+    check: Any,
+    make: MakeEnv = CountingEnv,
 ) -> UniformReplay:
     env = SyncVectorEnv(
-        [lambda index=index: CountingEnv(index) for index in range(n_envs)],
+        [lambda index=index: make(index) for index in range(n_envs)],
         copy=False,
         autoreset_mode=mode,
     )
@@ -47,10 +55,10 @@ def collected(
     return replay
 
 
-def expected(obs: Any, n_steps: int) -> tuple[float, float, list[float]]:
+def expected(obs: Any, n_steps: int, make: MakeEnv = CountingEnv) -> tuple[float, float, list[float]]:
     """The return, the discount and the successor of the transition at `obs`."""
     index, episode, t = map(int, obs)
-    env = CountingEnv(index)
+    env = make(index)
     length, kind = env.length(episode), env.kind(episode)
     span = min(n_steps, length - t)
     total = sum(GAMMA**k * env.reward(index, episode, t + k) for k in range(span))
@@ -58,9 +66,9 @@ def expected(obs: Any, n_steps: int) -> tuple[float, float, list[float]]:
     return total, 0.0 if terminal else GAMMA**span, [index, episode, t + span]
 
 
-def assert_is_true(batch: Batch, n_steps: int) -> None:
+def assert_is_true(batch: Batch, n_steps: int, make: MakeEnv = CountingEnv) -> None:
     for place in range(len(batch.reward)):
-        total, discount, successor = expected(batch.obs[place], n_steps)
+        total, discount, successor = expected(batch.obs[place], n_steps, make)
         assert batch.reward[place].item() == pytest.approx(total, rel=1e-5)
         assert batch.discount[place].item() == pytest.approx(discount, rel=1e-5)
         assert batch.next_obs[place].tolist() == successor

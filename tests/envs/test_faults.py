@@ -1,0 +1,334 @@
+"""What goes wrong in an environment reaches the user with its cause and place."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ClosedEnvironmentError
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from sbdqn import DQN, MlpPolicy, evaluate_policy
+from sbdqn.callbacks import EvalCallback
+from sbdqn.envs import FaultReporting
+from sbdqn.errors import ConfigurationError, NotReadyError, SbdqnError, WorkerError
+from tests.environments import CountingEnv
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
+    ),
+    # gymnasium writes the worker's traceback as a warning before it raises.
+    pytest.mark.filterwarnings(
+        r"ignore:.*(Received the following error from Worker|Raising the last exception|Traceback)"
+        r":UserWarning"
+    ),
+]
+
+
+class BrokenEnv(CountingEnv):
+    """Raises at one step of one environment, or of all."""
+
+    def __init__(self, index: int = 0, at_step: int = 6, only: int | None = None) -> None:
+        super().__init__(index, lengths=(50,))
+        self.at_step, self.only = at_step, only
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if len(self.actions) == self.at_step and self.only in (None, self.index):
+            raise ArithmeticError("the pole is 100% broken")
+        return super().step(action)
+
+
+class BrokenResetEnv(CountingEnv):
+    """Raises at its second episode."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        if self.episode == 0:
+            raise ArithmeticError("no second episode")
+        return super().reset(seed=seed, options=options)
+
+
+class UnmakableEnv(CountingEnv):
+    """Can be made in the main process alone."""
+
+    def __init__(self) -> None:
+        if multiprocessing.parent_process() is not None:
+            raise ArithmeticError("no display here")
+        super().__init__()
+
+
+class KilledEnv(CountingEnv):
+    """Its process is killed at the eighth step, as by the kernel when memory is short."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if len(self.actions) == 7 and self.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def indexed(kind: type[gym.Env[Any, Any]], count: int, **kwargs: Any) -> list[Any]:
+    return [functools.partial(kind, index, **kwargs) for index in range(count)]
+
+
+def small(env: Any, **parameters: Any) -> DQN:
+    settings: dict[str, Any] = {
+        "buffer_size": 300,
+        "learning_starts": 10**6,
+        "n_steps": 1,
+        "seed": 0,
+    }
+    return DQN(MlpPolicy(net_arch=(8,)), env, **{**settings, **parameters})
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    before = set(multiprocessing.active_children())
+    yield
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_workers_exception_arrives_with_its_traceback_and_index() -> None:
+    env = AsyncVectorEnv(indexed(BrokenEnv, 3, only=2))
+    with pytest.raises(WorkerError) as caught:
+        small(env).learn(100)
+    message = str(caught.value)
+    assert message.startswith("environment 2 raised ArithmeticError: the pole is 100% broken")
+    assert "Traceback in the worker process of environment 2:" in message
+    assert "test_faults.py" in message
+    assert 'raise ArithmeticError("the pole is 100% broken")' in message
+    assert env.closed
+    assert isinstance(caught.value, SbdqnError)
+    assert isinstance(caught.value, RuntimeError)
+
+
+def test_workers_that_the_model_made_are_reported_and_made_again() -> None:
+    model = small(BrokenEnv, n_envs=2, vectorization="async")
+    with pytest.raises(WorkerError, match=r"environment [01] raised ArithmeticError"):
+        model.learn(100)
+    assert multiprocessing.active_children() == []
+    assert model.num_timesteps == 12
+    # New ones get as far as the old ones.
+    with pytest.raises(WorkerError, match="ArithmeticError"):
+        model.learn(100)
+    assert model.num_timesteps == 24
+
+
+def test_a_users_broken_vector_environment_is_not_made_again() -> None:
+    model = small(AsyncVectorEnv(indexed(BrokenEnv, 2)))
+    with pytest.raises(WorkerError):
+        model.learn(100)
+    with pytest.raises(NotReadyError, match="set_env"):
+        model.learn(100)
+    model.set_env(SyncVectorEnv(indexed(CountingEnv, 2)))
+    model.learn(10)
+
+
+def test_an_exception_at_a_reset_is_reported() -> None:
+    model = small(BrokenResetEnv, n_envs=2, vectorization="async")
+    with pytest.raises(WorkerError, match=r"(?s)ArithmeticError: no second episode.*Traceback"):
+        model.learn(100)
+
+
+def test_an_exception_at_the_first_reset_is_reported() -> None:
+    class NeverReady(CountingEnv):
+        def reset(self, **kwargs: Any) -> Any:
+            raise ArithmeticError("not today")
+
+    with pytest.raises(WorkerError, match=r"environment [01] raised ArithmeticError: not today"):
+        small(NeverReady, n_envs=2, vectorization="async").learn(10)
+
+
+def test_a_wrapped_vector_environment_is_reported_too() -> None:
+    env = RecordEpisodeStatistics(AsyncVectorEnv(indexed(BrokenEnv, 2, only=1)))
+    with pytest.raises(WorkerError, match="environment 1 raised ArithmeticError"):
+        small(env).learn(100)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_faults_are_reported_in_the_other_autoreset_modes(mode: AutoresetMode) -> None:
+    env = AsyncVectorEnv(indexed(BrokenEnv, 2, only=0), autoreset_mode=mode)
+    with pytest.raises(WorkerError, match="environment 0 raised ArithmeticError"):
+        small(env).learn(100)
+
+
+def test_a_killed_worker_is_named() -> None:
+    with pytest.raises(WorkerError, match=rf"exit codes .*: \{{1: -{signal.SIGKILL.value}\}}"):
+        small(AsyncVectorEnv(indexed(KilledEnv, 3))).learn(100)
+
+
+def test_a_worker_killed_between_two_steps_is_named() -> None:
+    env = AsyncVectorEnv(indexed(CountingEnv, 3))
+
+    def kill(locals_: Any, globals_: Any) -> None:
+        if locals_["self"].num_timesteps > 20:
+            os.kill(env.processes[2].pid, signal.SIGKILL)  # type: ignore[arg-type]
+
+    with pytest.raises(WorkerError, match=rf"exit codes .*: \{{2: -{signal.SIGKILL.value}\}}"):
+        small(env).learn(100, callback=kill)
+    assert env.closed
+
+
+def test_a_worker_that_cannot_make_its_environment_is_reported(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(WorkerError, match="ended while it made its environment"):
+        small(UnmakableEnv, n_envs=2, vectorization="async").learn(10)
+    assert "ArithmeticError: no display here" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("env", [BrokenEnv, BrokenEnv(), SyncVectorEnv([BrokenEnv])])
+def test_an_exception_in_this_process_propagates_unchanged(env: Any) -> None:
+    with pytest.raises(ArithmeticError, match="the pole is 100% broken") as caught:
+        small(env).learn(100)
+    assert not isinstance(caught.value, SbdqnError)
+    assert caught.traceback[-1].name == "step"
+
+
+def test_an_episode_is_not_continued_after_an_exception() -> None:
+    class Hiccup(CountingEnv):
+        """Moves on and raises, once."""
+
+        raised = False
+
+        def step(self, action: Any) -> Any:
+            result = super().step(action)
+            if len(self.actions) == 4 and not self.raised:
+                self.raised = True
+                raise ArithmeticError
+            return result
+
+    model = small(Hiccup(lengths=(50,)))
+    with pytest.raises(ArithmeticError):
+        model.learn(20)
+    assert model.num_timesteps == 3
+    model.learn(20)
+    batch = model.replay_buffer.sample(500, model.trainer.clock)
+    assert {tuple(obs.tolist()) for obs in batch.obs - batch.next_obs} == {(0.0, 0.0, -1.0)}
+    assert {int(episode) for episode in batch.obs[:, 1]} == {0, 1}
+
+
+def test_a_reward_that_is_not_finite_is_refused_where_it_arises() -> None:
+    class Overflowing(CountingEnv):
+        def step(self, action: Any) -> Any:
+            obs, reward, *rest = super().step(action)
+            return obs, np.inf if len(self.actions) == 5 and self.index else reward, *rest
+
+    model = small(SyncVectorEnv(indexed(Overflowing, 2)))
+    with pytest.raises(FloatingPointError, match=r"by environment index: \{1: inf\}"):
+        model.learn(50)
+    assert model.num_timesteps == 8
+
+
+def test_faults_while_evaluating_are_reported() -> None:
+    model = small(CountingEnv)
+    env = AsyncVectorEnv(indexed(BrokenEnv, 2, only=1))
+    with pytest.raises(WorkerError, match="environment 1 raised ArithmeticError"):
+        evaluate_policy(model, env)
+    assert env.closed
+
+
+def test_faults_in_an_evaluation_callback_are_reported() -> None:
+    env = AsyncVectorEnv(indexed(BrokenEnv, 2, only=1))
+    with pytest.raises(WorkerError, match="environment 1 raised ArithmeticError"):
+        small(CountingEnv).learn(50, callback=EvalCallback(env, eval_freq=10, verbose=0))
+
+
+def interrupt_all(env: AsyncVectorEnv[Any, Any]) -> None:
+    """What Ctrl-C in a terminal does: it reaches every process of the group."""
+    for process in env.processes:
+        os.kill(process.pid, signal.SIGINT)  # type: ignore[arg-type]
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_leaves_the_workers_that_the_model_made_alive() -> None:
+    model = small(CountingEnv, n_envs=2, vectorization="async")
+
+    def interrupt(locals_: Any, globals_: Any) -> None:
+        if 20 <= model.num_timesteps < 22:
+            interrupt_all(locals_["env"])
+
+    assert model.learn(100, callback=interrupt) is model
+    assert 20 <= model.num_timesteps <= 22
+    env = model.env
+    model.learn(50)
+    assert model.env is env
+    assert model.num_timesteps >= 70
+    model.close()
+
+
+def test_ctrl_c_ends_workers_of_the_users_own_cleanly() -> None:
+    env = AsyncVectorEnv(indexed(CountingEnv, 2))
+    model = small(env)
+
+    def interrupt(locals_: Any, globals_: Any) -> None:
+        if model.num_timesteps >= 20:
+            interrupt_all(env)
+
+    assert model.learn(100, callback=interrupt) is model
+    assert model.num_timesteps < 30
+    # The workers took the signal as their end.
+    model.learn(100)
+    assert model.num_timesteps < 30
+    assert env.closed
+    with pytest.raises((NotReadyError, ClosedEnvironmentError)):
+        model.learn(100)
+
+
+class Interrupting(VectorEnv[Any, Any, Any]):
+    """Ctrl-C strikes within its step."""
+
+    num_envs = 1
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012, so in gymnasium
+
+    def step(self, actions: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_this_process_is_left_to_whoever_handles_it() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        FaultReporting(Interrupting()).step([0])
+
+    env = AsyncVectorEnv(indexed(CountingEnv, 2))
+    watched = FaultReporting(env)
+    watched.reset(seed=0)
+
+    def interrupted(actions: Any) -> Any:
+        raise KeyboardInterrupt
+
+    env.step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        watched.step([0, 0])
+    assert not env.closed
+    env.close()
+
+
+def test_a_mistake_of_the_caller_is_raised_as_it_is() -> None:
+    env = AsyncVectorEnv(indexed(CountingEnv, 2))
+    watched = FaultReporting(env)
+    FaultReporting(env)  # watching twice is watching once
+    watched.reset(seed=0)
+    env.close()
+    with pytest.raises(ClosedEnvironmentError):
+        watched.step([0, 0])
+
+
+def test_what_is_no_workers_fault_is_raised_as_it_is_after_closing() -> None:
+    env = AsyncVectorEnv(indexed(CountingEnv, 2))
+    watched = FaultReporting(env)
+    watched.reset(seed=0)
+
+    def wrong(actions: Any) -> Any:
+        raise ConfigurationError("mine")
+
+    env.step = wrong  # type: ignore[method-assign]
+    with pytest.raises(ConfigurationError, match="mine"):
+        watched.step([0, 0])
+    assert env.closed

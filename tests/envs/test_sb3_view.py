@@ -1,0 +1,133 @@
+"""The training environment with the calls that SB3's scripts make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+
+from sbdqn import DQN, MlpPolicy
+from sbdqn.envs import SB3View
+from tests.environments import CountingEnv
+
+
+class PaintingEnv(CountingEnv):
+    """Renders, and remembers the seeds of its resets."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012, so in gymnasium
+    render_mode = "rgb_array"
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__(index, lengths=(3,))
+        self.seeds: list[int | None] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.seeds.append(seed)
+        return super().reset(seed=seed, options=options)
+
+    def render(self) -> Any:
+        return np.full((2, 2, 3), self.t, np.uint8)
+
+    def add(self, one: int, other: int = 0) -> int:
+        return self.index + one + other
+
+
+@pytest.fixture
+def view() -> SB3View:
+    env = SyncVectorEnv([lambda index=index: PaintingEnv(index) for index in range(2)])
+    return SB3View(env, lambda: None)
+
+
+def test_its_spaces_are_those_of_one_environment(view: SB3View) -> None:
+    assert view.num_envs == 2
+    assert view.observation_space == CountingEnv().observation_space
+    assert view.action_space == CountingEnv().action_space
+    assert view.render_mode == "rgb_array"
+
+
+def test_reset_returns_observations_alone(view: SB3View) -> None:
+    np.testing.assert_array_equal(view.reset(), [[0, 0, 0], [1, 0, 0]])
+
+
+def test_step_returns_four_values_with_an_info_for_each(view: SB3View) -> None:
+    view.reset()
+    for _ in range(3):
+        obs, rewards, dones, infos = view.step([0, 1])
+    np.testing.assert_array_equal(obs, [[0, 0, 3], [1, 0, 3]])
+    np.testing.assert_array_equal(dones, [True, True])
+    assert rewards.tolist() == [CountingEnv.reward(index, 0, 2) for index in range(2)]
+    assert infos == [{"is_success": True}, {"is_success": False}]
+    obs, rewards, dones, infos = view.step(np.array([0, 1]))
+    np.testing.assert_array_equal(obs, [[0, 1, 0], [1, 1, 0]])
+    assert rewards.tolist() == [0, 0]
+    assert not dones.any()
+    assert infos == [{}, {}]
+
+
+def test_observations_are_not_overwritten_by_later_steps(view: SB3View) -> None:
+    first = view.reset()
+    view.step([0, 0])
+    np.testing.assert_array_equal(first, [[0, 0, 0], [1, 0, 0]])
+
+
+def test_a_seed_is_that_of_the_next_reset(view: SB3View) -> None:
+    view.seed(5)
+    view.reset()
+    view.reset()
+    assert view.get_attr("seeds") == ([5, None], [6, None])
+
+
+def test_attributes_and_methods_are_those_of_every_environment(view: SB3View) -> None:
+    assert view.get_attr("index") == (0, 1)
+    assert view.env_method("add", 10, other=100) == (110, 111)
+
+
+def test_render_ignores_the_mode_that_scripts_pass(view: SB3View) -> None:
+    view.reset()
+    view.step([0, 0])
+    for frames in (view.render(), view.render("human"), view.render(mode="rgb_array")):
+        np.testing.assert_array_equal(np.array(frames), np.full((2, 2, 2, 3), 1))
+
+
+def test_close_closes_the_environment(view: SB3View) -> None:
+    view.close()
+    assert view.vector_env.closed
+
+
+@pytest.mark.parametrize("touch", ["reset", "step"])
+def test_touching_the_training_environment_begins_the_next_learn_with_a_reset(touch: str) -> None:
+    env = PaintingEnv()
+    model = DQN(MlpPolicy(net_arch=(8,)), env, buffer_size=100, n_steps=1, seed=0).learn(4)
+    assert env.episode == 1
+    seen = model.get_env()
+    assert seen is not None
+    seen.reset() if touch == "reset" else seen.step([0])
+    before = env.episode
+    model.learn(4)
+    assert env.episode > before
+    # No transition leads from an observation before the touch to one after it.
+    batch = model.replay_buffer.sample(300, model.trainer.clock)
+    np.testing.assert_array_equal(
+        batch.next_obs - batch.obs, np.tile([0, 0, 1], (300, 1)).astype(np.float32)
+    )
+
+
+def test_looking_at_the_training_environment_changes_nothing() -> None:
+    env = PaintingEnv()
+    model = DQN(MlpPolicy(net_arch=(8,)), env, buffer_size=100, n_steps=1, seed=0).learn(4)
+    seen = model.get_env()
+    assert seen is not None
+    seen.get_attr("index")
+    seen.render()
+    resets = len(env.seeds)
+    model.learn(1)
+    assert len(env.seeds) == resets
+
+
+def test_an_environment_without_render_returns_none() -> None:
+    seen = DQN("MlpPolicy", gym.make("CartPole-v1")).get_env()
+    assert seen is not None
+    assert seen.render_mode is None

@@ -1,0 +1,205 @@
+"""A policy describes a network and its optimiser, and refuses what it cannot make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn, optim
+
+from sbdqn.errors import ConfigurationError
+from sbdqn.heads import Scalar
+from sbdqn.networks import FlatParameters, MlpPolicy, QNetwork
+from sbdqn.types import Prediction
+
+SPACE = spaces.Box(-1, 1, (3,), np.float32)
+
+
+class Triple(Scalar):
+    """A head that reads the mean of three outputs."""
+
+    @property
+    def width(self) -> int:
+        return 3
+
+    def q(self, prediction: Prediction) -> Tensor:
+        return prediction.values.mean(dim=-1)
+
+
+def built(policy: MlpPolicy, space: Space[Any] = SPACE, n_actions: int = 2) -> QNetwork:
+    return policy.build(space, n_actions, Scalar())
+
+
+def layer_names(network: QNetwork) -> list[str]:
+    return [type(layer).__name__ for layer in network.trunk.children()]
+
+
+def test_the_network_has_the_layers_that_were_described() -> None:
+    network = built(MlpPolicy(net_arch=(5, 4)), n_actions=6)
+    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+    assert shapes == [(5, 3), (5,), (4, 5), (4,), (6, 4), (6,)]
+    assert layer_names(network) == ["Linear", "ReLU", "Linear", "ReLU"]
+
+
+def test_the_default_is_two_layers_of_64() -> None:
+    shapes = [tuple(parameter.shape) for parameter in built(MlpPolicy()).parameters()]
+    assert shapes == [(64, 3), (64,), (64, 64), (64,), (2, 64), (2,)]
+
+
+def test_no_hidden_layer_makes_a_linear_network() -> None:
+    shapes = [tuple(parameter.shape) for parameter in built(MlpPolicy(net_arch=())).parameters()]
+    assert shapes == [(2, 3), (2,)]
+
+
+def test_a_list_of_widths_equals_a_tuple() -> None:
+    assert MlpPolicy(net_arch=[5, 4]) == MlpPolicy(net_arch=(5, 4))  # type: ignore[arg-type]
+
+
+def test_the_head_decides_the_outputs_of_an_action() -> None:
+    network = MlpPolicy(net_arch=(5,)).build(SPACE, 2, Triple())
+    assert network.output.linear.weight.shape == (6, 5)
+    assert network(torch.zeros(4, 3)).shape == (4, 2)
+
+
+def test_layer_norm_is_there_where_it_is_wanted() -> None:
+    with_norm = built(MlpPolicy(net_arch=(5, 4), layer_norm=True))
+    assert layer_names(with_norm) == ["Linear", "LayerNorm", "ReLU"] * 2
+
+
+@pytest.mark.parametrize("given", ["Tanh", nn.Tanh])
+def test_an_activation_goes_by_its_name_or_its_class(given: Any) -> None:
+    assert layer_names(built(MlpPolicy(net_arch=(5,), activation_fn=given))) == ["Linear", "Tanh"]
+
+
+@pytest.mark.parametrize("given", ["Tangent", "functional", nn.Tanh(), torch.tanh, dict, 3])
+def test_what_is_no_activation_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="activation_fn must be a subclass of nn.Module"):
+        MlpPolicy(activation_fn=given)
+
+
+@pytest.mark.parametrize("given", [(0,), (64, -1), (64.0,), ("64",), 64, None, "64"])
+def test_what_is_no_list_of_widths_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="net_arch must be a list of positive layer wid"):
+        MlpPolicy(net_arch=given)
+
+
+def test_weights_come_from_torchs_generator() -> None:
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(FlatParameters(built(MlpPolicy())).values)
+    assert torch.equal(networks[0], networks[1])
+    assert not torch.equal(networks[0], networks[2])
+
+
+def test_images_are_divided_once_on_the_whole_way() -> None:
+    image = spaces.Box(0, 255, (2, 2, 1), np.uint8)
+    pixels = torch.tensor([0, 51, 102, 255], dtype=torch.uint8).reshape(1, 2, 2, 1)
+    sums = {}
+    for normalize_images in (True, False):
+        policy = MlpPolicy(net_arch=(), normalize_images=normalize_images)
+        network = built(policy, image, n_actions=1)
+        with torch.no_grad():
+            network.output.linear.weight.fill_(1.0)
+            network.output.linear.bias.zero_()
+        sums[normalize_images] = network(pixels).item()
+    assert sums[True] == pytest.approx(0.0 + 0.2 + 0.4 + 1.0)
+    assert sums[False] == 408.0
+
+
+class Doubling(nn.Module):
+    """A user's body: two features, twice the first two numbers."""
+
+    features = 2
+
+    def __init__(self, space: Space[Any]) -> None:
+        super().__init__()
+        self.space = space
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return 2 * obs[:, :2]
+
+
+def test_a_features_extractor_takes_the_place_of_flattening() -> None:
+    network = built(MlpPolicy(net_arch=(), features_extractor=Doubling))
+    assert network.encoder.space is SPACE
+    with torch.no_grad():
+        network.output.linear.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        network.output.linear.bias.zero_()
+    assert network(torch.tensor([[1.0, 2.0, 3.0]])).tolist() == [[2.0, 4.0]]
+
+
+def test_a_features_extractor_may_read_a_space_that_flattening_cannot() -> None:
+    network = built(MlpPolicy(features_extractor=Doubling), spaces.Dict({"a": SPACE}))
+    assert network.encoder.space == spaces.Dict({"a": SPACE})
+
+
+@pytest.mark.parametrize(
+    "factory", [lambda space: nn.Flatten(), lambda space: Doubling, lambda space: None]
+)
+def test_a_features_extractor_without_features_is_refused(factory: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"return an nn.Module with an integer \.features"):
+        built(MlpPolicy(features_extractor=factory))
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD", "RAdam"])
+def test_an_optimiser_goes_by_its_name_or_its_class(name: str) -> None:
+    flat = FlatParameters(built(MlpPolicy()))
+    by_name = MlpPolicy(optimizer_class=name).build_optimizer(flat, 0.125)
+    by_class = MlpPolicy(optimizer_class=getattr(optim, name)).build_optimizer(flat, 0.125)
+    assert type(by_name) is type(by_class) is getattr(optim, name)
+    for optimizer in (by_name, by_class):
+        (group,) = optimizer.param_groups
+        assert group["lr"] == 0.125
+        assert group["params"] == [flat.values]
+
+
+def test_the_default_optimiser_is_adam_in_one_fused_operation() -> None:
+    optimizer = MlpPolicy().build_optimizer(FlatParameters(built(MlpPolicy())), 1e-3)
+    assert type(optimizer) is optim.Adam
+    assert optimizer.param_groups[0]["fused"] is True
+
+
+@pytest.mark.parametrize("choice", [{"fused": False}, {"foreach": True}, {"foreach": False}])
+def test_the_users_choice_of_implementation_stands(choice: dict[str, bool]) -> None:
+    policy = MlpPolicy(optimizer_kwargs=choice)
+    optimizer = policy.build_optimizer(FlatParameters(built(policy)), 1e-3)
+    assert {name: optimizer.param_groups[0][name] for name in choice} == choice
+    assert not optimizer.param_groups[0]["fused"]
+
+
+def test_the_keyword_arguments_reach_the_optimiser() -> None:
+    policy = MlpPolicy(optimizer_class="RMSprop", optimizer_kwargs={"alpha": 0.95, "eps": 0.01})
+    (group,) = policy.build_optimizer(FlatParameters(built(policy)), 1e-3).param_groups
+    assert (group["alpha"], group["eps"]) == (0.95, 0.01)
+    assert policy.optimizer_kwargs == {"alpha": 0.95, "eps": 0.01}
+
+
+def test_another_class_gets_the_layers_one_by_one() -> None:
+    policy = MlpPolicy(net_arch=(5,), optimizer_class=optim.Adadelta)
+    flat = FlatParameters(built(policy))
+    (group,) = policy.build_optimizer(flat, 1e-3).param_groups
+    assert [tuple(each.shape) for each in group["params"]] == [(5, 3), (5,), (2, 5), (2,)]
+
+
+@pytest.mark.parametrize("given", ["Adagrad", "adam", "Optimizer", nn.Linear, optim, None])
+def test_what_is_no_optimiser_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="optimizer_class must be one of Adam, AdamW, RMS"):
+        MlpPolicy(optimizer_class=given)
+
+
+def test_the_learning_rate_has_its_own_parameter() -> None:
+    with pytest.raises(ConfigurationError, match="must not hold 'lr'; use the parameter learning_"):
+        MlpPolicy(optimizer_kwargs={"lr": 1e-3})
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"eps": -1.0}])
+def test_keyword_arguments_that_the_optimiser_does_not_take_are_named(
+    settings: dict[str, float],
+) -> None:
+    policy = MlpPolicy(optimizer_kwargs=settings)
+    with pytest.raises(ConfigurationError, match=f"{next(iter(settings))}.* do not fit Adam: "):
+        policy.build_optimizer(FlatParameters(built(policy)), 1e-3)

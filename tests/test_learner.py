@@ -1,0 +1,390 @@
+"""One update, against a naive implementation and against numbers worked by hand."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sbdqn.backups import Double, Greedy
+from sbdqn.heads import Scalar
+from sbdqn.learner import Learner
+from sbdqn.networks import MlpPolicy, QNetwork
+from sbdqn.types import Batch
+
+SPACE = spaces.Box(-1, 1, (3,), np.float32)
+ACTIONS = 2
+
+
+def networks(policy: MlpPolicy, seed: int = 0) -> tuple[QNetwork, QNetwork]:
+    torch.manual_seed(seed)
+    online, target = (policy.build(SPACE, ACTIONS, Scalar()) for _ in range(2))
+    return online, target
+
+
+def make_learner(policy: MlpPolicy, learning_rate: float = 0.01, **options: Any) -> Learner:
+    online, target = networks(policy)
+    chosen = {"head": Scalar(), "backup": Double(), "max_gradient_norm": 10.0, **options}
+    learner = Learner(online, target, **chosen)
+    learner.set_optimizer(policy.build_optimizer(learner.flat, learning_rate))
+    return learner
+
+
+def random_batch(step: int, size: int = 32) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    draw = functools.partial(torch.randn, size, generator=generator)
+    return Batch(
+        obs=torch.randn(size, 3, generator=generator),
+        action=torch.randint(0, ACTIONS, (size,), generator=generator),
+        reward=5 * draw(),
+        next_obs=torch.randn(size, 3, generator=generator),
+        discount=0.9 * (draw() > -1.0),
+        weight=draw().abs(),
+        index=torch.arange(size),
+    )
+
+
+class Naive:
+    """Double DQN as one would write it from the paper, on plain torch modules."""
+
+    def __init__(self, online: QNetwork, target: QNetwork, double: bool) -> None:
+        self.online, self.target = (self._plain(network) for network in (online, target))
+        self.target.load_state_dict(self.online.state_dict())
+        self.double = double
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=0.01)
+        self.clipped = 0
+
+    @staticmethod
+    def _plain(network: QNetwork) -> nn.Sequential:
+        hidden, output = network.trunk[0], network.output.linear
+        layers = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, ACTIONS))
+        layers[0].load_state_dict(hidden.state_dict())
+        layers[2].load_state_dict(output.state_dict())
+        return layers
+
+    def update(self, batch: Batch, max_norm: float) -> None:
+        chooser = self.online if self.double else self.target
+        losses = []
+        for i in range(len(batch.reward)):
+            with torch.no_grad():
+                best = int(chooser(batch.next_obs[i]).argmax())
+                target = batch.reward[i] + batch.discount[i] * self.target(batch.next_obs[i])[best]
+            error = self.online(batch.obs[i])[batch.action[i]] - target
+            size = error.abs()
+            losses.append(batch.weight[i] * (0.5 * error**2 if size <= 1 else size - 0.5))
+        self.optimizer.zero_grad()
+        (sum(losses) / len(losses)).backward()  # type: ignore[union-attr]
+        norm = nn.utils.clip_grad_norm_(self.online.parameters(), max_norm)
+        self.clipped += int(norm > max_norm)
+        self.optimizer.step()
+
+    def sync(self, tau: float) -> None:
+        with torch.no_grad():
+            for theirs, mine in zip(
+                self.online.parameters(), self.target.parameters(), strict=True
+            ):
+                mine.copy_(tau * theirs + (1 - tau) * mine)
+
+
+@pytest.mark.parametrize("backup", [Double(), Greedy()])
+def test_fifty_updates_equal_a_naive_implementation(backup: Any) -> None:
+    policy = MlpPolicy(net_arch=(8,))
+    naive = Naive(*networks(policy), double=backup == Double())
+    learner = make_learner(policy, backup=backup, max_gradient_norm=0.27)
+
+    for step in range(50):
+        batch = random_batch(step)
+        learner.update(batch)
+        naive.update(batch, max_norm=0.27)
+        learner.sync(0.1)
+        naive.sync(0.1)
+
+    assert 5 < naive.clipped < 45  # clipping mattered, and not always
+    for ours, theirs in ((learner.online, naive.online), (learner.target, naive.target)):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=2e-6)
+    assert learner.n_updates == 50
+
+
+def linear_learner(**options: Any) -> Learner:
+    """Q(obs, a) = w[a] . obs with w = [[1, 0, 0], [0, 1, 0]], by plain gradient steps of 0.5."""
+    policy = MlpPolicy(net_arch=(), optimizer_class="SGD")
+    learner = make_learner(policy, 0.5, **{"max_gradient_norm": None, **options})
+    with torch.no_grad():
+        learner.online.output.linear.weight.copy_(torch.eye(2, 3))
+        learner.online.output.linear.bias.zero_()
+    learner.sync(1.0)
+    return learner
+
+
+def hand_batch(weight: tuple[float, float]) -> Batch:
+    """Errors of -0.5 and +3 at the first action, at observations [1, 0, 0] and [4, 0, 0]."""
+    return Batch(
+        obs=torch.tensor([[1.0, 0.0, 0.0], [4.0, 0.0, 0.0]]),
+        action=torch.tensor([0, 0]),
+        reward=torch.tensor([1.5, 0.5]),
+        next_obs=torch.tensor([[7.0, 7.0, 0.0], [0.0, 1.0, 0.0]]),
+        discount=torch.tensor([0.0, 0.5]),  # the first is terminal; the second: 0.5 + 0.5 * 1
+        weight=torch.tensor(weight),
+        index=torch.arange(2),
+    )
+
+
+@pytest.mark.parametrize("weight", [(1.0, 1.0), (0.25, 1.0), (1.0, 0.25), (0.0, 2.0)])
+def test_importance_weights_multiply_the_huber_loss(weight: tuple[float, float]) -> None:
+    learner = linear_learner()
+    loss = learner.update(hand_batch(weight))
+
+    assert loss.value.tolist() == [0.125, 2.5]  # unweighted
+    assert loss.surprise.tolist() == [0.5, 3.0]  # unweighted
+    # Slopes -0.5 * 1 and +1 * 4 (clipped, not 3 * 4), weighted, their mean.
+    slope = (weight[0] * -0.5 + weight[1] * 4.0) / 2
+    bias_slope = (weight[0] * -0.5 + weight[1] * 1.0) / 2
+    assert learner.online.output.linear.weight.tolist() == [[1.0 - 0.5 * slope, 0, 0], [0, 1, 0]]
+    assert learner.online.output.linear.bias.tolist() == [-0.5 * bias_slope, 0]
+
+
+def test_the_square_error_is_weighted_too() -> None:
+    learner = linear_learner(head=Scalar("mse"))
+    loss = learner.update(hand_batch((2.0, 0.5)))
+    assert loss.value.tolist() == [0.25, 9.0]
+    slope = (2.0 * 2 * -0.5 + 0.5 * 2 * 3.0 * 4.0) / 2
+    assert learner.online.output.linear.weight.tolist() == [[1.0 - 0.5 * slope, 0, 0], [0, 1, 0]]
+
+
+def test_the_gradient_is_clipped_before_the_step() -> None:
+    learner = linear_learner(max_gradient_norm=0.5)
+    learner.update(hand_batch((0.0, 2.0)))  # a gradient of 4 for the weight and 1 for the bias
+    assert learner.last is not None
+    norm = 17**0.5
+    assert learner.last.gradient_norm.item() == pytest.approx(norm)
+    change = 1.0 - learner.online.output.linear.weight[0, 0].item()
+    assert change == pytest.approx(0.5 * 0.5 * 4 / norm, rel=1e-5)
+
+
+def test_the_last_update_is_on_record() -> None:
+    learner = linear_learner()
+    assert learner.last is None
+    batch = hand_batch((0.25, 1.0))
+    learner.update(batch)
+    assert learner.last is not None
+    assert learner.last.q.tolist() == [[1.0, 0.0], [4.0, 0.0]]  # before the update
+    assert learner.last.weight is batch.weight
+    assert learner.last.loss.value.tolist() == [0.125, 2.5]
+    assert not any(each.requires_grad for each in (learner.last.q, *learner.last.loss))
+
+
+def test_double_lets_the_online_network_choose_and_the_target_network_value() -> None:
+    batch = hand_batch((1.0, 1.0))._replace(
+        next_obs=torch.ones(2, 3), discount=torch.full((2,), 0.5), reward=torch.zeros(2)
+    )
+    online_values, target_values = torch.tensor([2.0, 3.0]), torch.tensor([10.0, 4.0])
+    surprises = {}
+    for backup in (Double(), Greedy()):
+        learner = linear_learner(backup=backup)
+        with torch.no_grad():
+            for network, values in (
+                (learner.online, online_values),
+                (learner.target, target_values),
+            ):
+                network.output.linear.weight.zero_()
+                network.output.linear.bias.copy_(values)
+        surprises[backup] = learner.update(batch).surprise.tolist()
+    assert surprises[Double()] == [0.0, 0.0]  # |2 - 0.5 * 4|
+    assert surprises[Greedy()] == [3.0, 3.0]  # |2 - 0.5 * 10|
+
+
+def test_only_online_parameters_change_in_an_update() -> None:
+    learner = make_learner(MlpPolicy())
+    online, target = copy.deepcopy(learner.online), copy.deepcopy(learner.target)
+    learner.update(random_batch(0))
+    for mine, before in zip(learner.target.parameters(), target.parameters(), strict=True):
+        assert torch.equal(mine, before)
+        assert mine.grad is None or not mine.grad.any()
+    for mine, before in zip(learner.online.parameters(), online.parameters(), strict=True):
+        assert not torch.equal(mine, before)
+
+
+def test_the_target_networks_parameters_are_not_in_the_optimiser() -> None:
+    for optimizer in ("Adam", torch.optim.Adagrad):
+        learner = make_learner(MlpPolicy(optimizer_class=optimizer))
+        trained = {
+            parameter.data_ptr()
+            for group in learner.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        assert learner.online.trunk[0].weight.data_ptr() in trained
+        assert not trained & {each.data_ptr() for each in learner.target.parameters()}
+
+
+def test_gradients_do_not_pile_up_from_update_to_update() -> None:
+    learner = linear_learner()
+    before = learner.online.output.linear.weight[0, 0].item()
+    batch = hand_batch((0.0, 0.02))  # an error that stays above 1
+    steps = []
+    for _ in range(3):
+        learner.update(batch)
+        after = learner.online.output.linear.weight[0, 0].item()
+        steps.append(before - after)
+        before = after
+    assert steps == pytest.approx([0.5 * 0.02 * 4.0 / 2] * 3, rel=1e-4)
+
+
+def test_the_target_network_begins_as_a_copy() -> None:
+    policy = MlpPolicy()
+    online, target = networks(policy)
+    assert not torch.equal(online.trunk[0].weight, target.trunk[0].weight)
+    learner = Learner(online, target, Scalar(), Double())
+    for mine, theirs in zip(
+        learner.target.parameters(), learner.online.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+        assert mine.data_ptr() != theirs.data_ptr()
+
+
+@pytest.mark.parametrize(("tau", "weight"), [(1.0, 9.0), (0.25, 3.0), (0.5, 5.0)])
+def test_sync_blends_exactly(tau: float, weight: float) -> None:
+    learner = linear_learner()
+    with torch.no_grad():
+        learner.online.output.linear.weight.fill_(9.0)
+        learner.target.output.linear.weight.fill_(1.0)
+    learner.sync(tau)
+    assert (learner.target.output.linear.weight == weight).all()
+    assert (learner.online.output.linear.weight == 9.0).all()
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.01])
+def test_sync_copies_buffers_whatever_tau_is(tau: float) -> None:
+    class Body(nn.BatchNorm1d):
+        features = 3
+
+    policy = MlpPolicy(net_arch=(4,), features_extractor=lambda space: Body(3))
+    learner = make_learner(policy)
+    learner.update(random_batch(0))
+    ours, theirs = learner.online.encoder, learner.target.encoder
+    assert theirs.running_mean.tolist() == [0.0] * 3  # a prediction for a target moves nothing
+    assert theirs.num_batches_tracked == 0
+    assert ours.num_batches_tracked == 1
+    learner.sync(tau)
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.running_var, theirs.running_var)
+    assert theirs.num_batches_tracked == 1
+    assert torch.equal(ours.weight, theirs.weight) is (tau == 1.0)
+
+
+def test_without_a_target_network_targets_come_from_the_online_network() -> None:
+    policy = MlpPolicy(net_arch=(), optimizer_class="SGD")
+    online, _ = networks(policy)
+    learner = Learner(online, online, Scalar(), Double(), None)
+    learner.set_optimizer(policy.build_optimizer(learner.flat, 0.5))
+    with torch.no_grad():
+        online.output.linear.weight.copy_(torch.eye(2, 3))
+        online.output.linear.bias.zero_()
+    batch = hand_batch((0.0, 1.0))
+    assert learner.update(batch).surprise.tolist() == [0.5, 3.0]  # 4 - (0.5 + 0.5 * 1)
+    with torch.no_grad():
+        online.output.linear.weight.copy_(torch.eye(2, 3))
+        online.output.linear.weight[1, 1] = 2.0
+        online.output.linear.bias.zero_()
+    assert learner.update(batch).surprise.tolist() == [0.5, 2.5]  # 4 - (0.5 + 0.5 * 2): at once
+    learner.sync(0.5)
+    assert learner.target is learner.online
+
+
+def test_noise_is_drawn_afresh_in_both_networks_at_every_update() -> None:
+    class Noise(nn.Module):
+        features = 3
+        draws = 0
+
+        def resample(self) -> None:
+            self.draws += 1
+
+        def forward(self, obs: Tensor) -> Tensor:
+            return obs
+
+    learner = make_learner(MlpPolicy(features_extractor=lambda space: Noise()))
+    for step in range(3):
+        learner.update(random_batch(step))
+    assert learner.online.encoder is not learner.target.encoder
+    assert learner.online.encoder.draws == learner.target.encoder.draws == 3
+
+
+def test_the_learning_rate_can_change_between_updates() -> None:
+    learner = linear_learner()
+    assert learner.learning_rate == 0.5
+    batch = hand_batch((0.0, 0.02))
+    changes = []
+    for rate in (0.5, 0.125, 0.125, 1.0):
+        before = learner.online.output.linear.weight[0, 0].item()
+        learner.learning_rate = rate
+        assert learner.learning_rate == rate
+        learner.update(batch)
+        changes.append(before - learner.online.output.linear.weight[0, 0].item())
+    assert changes == pytest.approx([0.02, 0.005, 0.005, 0.04], rel=1e-4)
+
+
+def test_the_state_dict_continues_as_if_nothing_had_happened() -> None:
+    first, second = make_learner(MlpPolicy()), make_learner(MlpPolicy(), learning_rate=0.3)
+    for step in range(5):
+        first.update(random_batch(step))
+        first.sync(0.1)
+    first.learning_rate = 0.02
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.learning_rate == 0.02
+    assert second.n_updates == 5
+    for step in range(5, 10):
+        for learner in (first, second):
+            learner.update(random_batch(step))
+            learner.sync(0.1)
+    assert torch.equal(first.flat.values, second.flat.values)
+    for mine, theirs in zip(first.target.parameters(), second.target.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def assert_compiled_equals_eager() -> None:
+    policy = MlpPolicy(net_arch=(8,))
+    eager, compiled = make_learner(policy), make_learner(policy, compile=True)
+    for step in range(10):
+        expected = eager.update(random_batch(step))
+        loss = compiled.update(random_batch(step))
+        torch.testing.assert_close(loss.value, expected.value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(loss.surprise, expected.surprise, rtol=1e-4, atol=1e-5)
+        eager.sync(0.1)
+        compiled.sync(0.1)
+    torch.testing.assert_close(compiled.flat.values, eager.flat.values, rtol=0, atol=1e-4)
+
+
+def test_the_update_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    compile_ = torch.compile
+
+    def traced(function: Any) -> Any:
+        calls.append(function)
+        return compile_(function, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    assert_compiled_equals_eager()
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, on import
+def test_a_compiled_update_gives_the_same_results() -> None:
+    assert_compiled_equals_eager()
+
+
+def test_huber_is_torchs_own_and_the_batch_mean_is_what_is_minimised() -> None:
+    learner = linear_learner()
+    batch = random_batch(3)
+    with torch.no_grad():
+        target = batch.reward + batch.discount * learner.target(batch.next_obs).max(dim=1).values
+        predicted = learner.online(batch.obs).gather(1, batch.action[:, None])[:, 0]
+    expected = functional.huber_loss(predicted, target, reduction="none")
+    torch.testing.assert_close(learner.update(batch).value, expected)
