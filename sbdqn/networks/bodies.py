@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features (B, features) of observations (B, ...)."""
-        flat = obs.reshape(obs.shape[0], -1)
+        flat = obs.reshape(obs.shape[0], math.prod(obs.shape[1:]))
         if not self.category_counts:
             scaled = flat.float()
             return scaled if self.divisor == 1.0 else scaled / self.divisor
@@ -79,6 +80,9 @@ def _categories(space: Space[Any]) -> tuple[Sequence[int], Sequence[int]]:
 class Mlp(nn.Sequential):
     """Linear layers, each followed by layer norm if wanted, and an activation.
 
+    The layers are applied without a module call each, which would take as long
+    as a small layer itself: hooks belong on the whole, not on one layer.
+
     Args:
         inputs: width of what comes in.
         widths: width of each hidden layer; may be empty.
@@ -101,3 +105,9 @@ class Mlp(nn.Sequential):
             layers.append(activation_fn())
         super().__init__(*layers)
         self.features = widths[-1] if widths else inputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, features) of features (B, inputs)."""
+        for layer in self:
+            features = layer.forward(features)
+        return features

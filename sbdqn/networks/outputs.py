@@ -10,8 +10,8 @@ class LinearOutput(nn.Module):
 
     Args:
         features: width of the features.
-        n_actions: A.
-        width: N.
+        n_actions: A, the number of actions.
+        width: N, the number of outputs for each action.
     """
 
     def __init__(self, features: int, n_actions: int, width: int) -> None:
@@ -23,4 +23,4 @@ class LinearOutput(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Values (B, A, N) of features (B, F)."""
         values: Tensor = self.linear(features)
-        return values.view(-1, self.n_actions, self.width)
+        return values.view(features.shape[0], self.n_actions, self.width)

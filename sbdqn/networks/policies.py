@@ -75,7 +75,7 @@ class MlpPolicy:
 
         Args:
             space: of one observation.
-            n_actions: A.
+            n_actions: A, the number of actions.
             head: says how many outputs an action has.
         """
         if self.features_extractor is None:

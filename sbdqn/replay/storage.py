@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sbdqn.errors import ConfigurationError, NotReadyError
 from sbdqn.protocols import ReplayLayout
@@ -59,6 +60,7 @@ class Storage:
                 f"make buffer_size at least {layout.n_envs * (layout.n_steps + 1)}"
             )
         self.device = layout.device
+        self._on_cpu = layout.device.type == "cpu"
         self._size = self.rows * self.n_envs
         # NumPy's zeros take no memory until they are written; torch's take it at once.
         obs = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
@@ -114,28 +116,27 @@ class Storage:
             raise NotReadyError("the replay holds no transition that can be sampled yet")
         used = self._rows_used * self.n_envs
         index = rng.integers(0, used, count)
-        rejected = np.flatnonzero(self._span[index] < 1)
-        while rejected.size:
+        accepted = self._span[index] > 0
+        while np.count_nonzero(accepted) < count:
+            rejected = np.flatnonzero(~accepted)
             index[rejected] = rng.integers(0, used, rejected.size)
-            rejected = rejected[self._span[index[rejected]] < 1]
+            accepted[rejected] = self._span[index[rejected]] > 0
         return index
 
     def read(self, index: IntArray) -> Batch:
         """The transitions at sampleable places (B,), with weights of 1."""
         span = self._span[index]
-        window = (index[:, None] + self._window) % self._size  # (B, n)
-        last = (index + (span - 1) * self.n_envs) % self._size
+        rewards = self._reward.take(index[:, None] + self._window, mode="wrap")  # (B, n)
+        following = (index + span * self.n_envs) % self._size
+        discount = self._discounts[span]
+        discount[self._terminated[following - self.n_envs]] = 0.0
         place = torch.from_numpy(index)
-        following = torch.from_numpy((index + span * self.n_envs) % self._size)
-        discount = np.where(self._terminated[last], np.float32(0), self._discounts[span])
         return Batch(
-            obs=self._obs.index_select(0, place.to(self.device)),
-            action=torch.from_numpy(self._action[index]).to(self.device),
-            reward=torch.from_numpy(_sum(self._reward[window], self._reward_weights[span])).to(
-                self.device
-            ),
-            next_obs=self._obs.index_select(0, following.to(self.device)),
-            discount=torch.from_numpy(discount).to(self.device),
+            obs=self._obs.index_select(0, self._send(place)),
+            action=self._send(torch.from_numpy(self._action[index])),
+            reward=self._send(torch.from_numpy(_sum(rewards, self._reward_weights[span]))),
+            next_obs=self._obs.index_select(0, self._send(torch.from_numpy(following))),
+            discount=self._send(torch.from_numpy(discount)),
             weight=torch.ones(len(index), device=self.device),
             index=place,
         )
@@ -208,10 +209,13 @@ class Storage:
             self.stored -= int(np.count_nonzero(overwritten))
             self.sampleable -= int(np.count_nonzero(overwritten > 0))
             self._span[place] = _NOTHING
-        values = torch.from_numpy(np.ascontiguousarray(obs)).to(self.device)
-        self._obs.index_copy_(0, torch.from_numpy(place).to(self.device), values)
+        values = self._send(torch.from_numpy(np.ascontiguousarray(obs)))
+        self._obs.index_copy_(0, self._send(torch.from_numpy(place)), values)
         if self._rows_used < self.rows:
-            self._rows_used = max(self._rows_used, int(place.max()) // self.n_envs + 1)
+            self._rows_used = max(self._rows_used, max(place.tolist()) // self.n_envs + 1)
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        return tensor if self._on_cpu else tensor.to(self.device, non_blocking=True)
 
     def _complete(self, envs: IntArray, span: int) -> None:
         """The transitions `span` rows above the newest observation are complete."""
