@@ -1,0 +1,304 @@
+"""The command line: `sbdqn train` and `sbdqn evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from sbdqn import __version__
+from sbdqn.callbacks import BaseCallback, ProgressBarCallback
+from sbdqn.dqn import DQN
+from sbdqn.envs import make_vector_env
+from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
+from sbdqn.evaluation import evaluate_policy
+from sbdqn.persistence import with_suffix
+from sbdqn.representation import represent
+
+POLICY = "MlpPolicy"
+TIMESTEPS = 50_000
+EPISODES = 100
+EVALUATION_ENVS = 10
+BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: the arguments; by default those of the process.
+
+    Returns:
+        The exit status: 0; 2 for bad input; 130 for a Ctrl-C that is not the one
+        that ends training.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+    except (SbdqnError, OSError) as error:
+        print(f"sbdqn: error: {_in_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("sbdqn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to `main` to report a mistake, as it reports all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="sbdqn", description="Deep Q-networks on gymnasium environments.")
+    parser.add_argument("--version", action="version", version=f"sbdqn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    summary = "train a model, save it and evaluate it"
+    train = commands.add_parser(
+        "train",
+        help=summary,
+        description=f"T{summary[1:]} over {EPISODES} greedy episodes. Ctrl-C ends the training "
+        "early; the model is saved and evaluated all the same.",
+    )
+    _add_train_arguments(train)
+    summary = "play greedy episodes with a saved model"
+    evaluate = commands.add_parser(
+        "evaluate",
+        help=summary,
+        description=f"P{summary[1:]}. Nothing in the file is executed.",
+    )
+    _add_evaluate_arguments(evaluate)
+    return parser
+
+
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_train)
+    parser.add_argument("env", metavar="ENV", help="a registered gymnasium id, as CartPole-v1")
+    parser.add_argument(
+        "--timesteps",
+        type=_count,
+        default=TIMESTEPS,
+        metavar="N",
+        help="transitions to collect, summed over environments (%(default)s)",
+    )
+    parser.add_argument("--seed", type=_seed, metavar="S", help="makes the run repeatable")
+    parser.add_argument("--n-envs", type=_count, metavar="N", help="environments to train in (1)")
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="name=value",
+        help="a parameter of DQN, or a field of one, and a Python literal or a bare word: "
+        "--set tau=0.05 backup=greedy policy__net_arch=[256,256]",
+    )
+    parser.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard and CSV there")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where the model goes (the id in lower case: cartpole-v1.zip)",
+    )
+
+
+def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_evaluate)
+    parser.add_argument("file", metavar="FILE", help="what `sbdqn train` or DQN.save wrote")
+    parser.add_argument(
+        "--episodes", type=_count, default=EPISODES, metavar="N", help="to play (%(default)s)"
+    )
+    parser.add_argument("--seed", type=_seed, metavar="S", help="makes the episodes repeatable")
+    parser.add_argument(
+        "--env", metavar="ENV", help="a registered id (the one that the model was trained in)"
+    )
+
+
+def _count(text: str) -> int:
+    number = float(text)
+    if not number.is_integer() or number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(number)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    parameters = _parameters(arguments)
+    output = Path(arguments.output or _file_name(arguments.env))
+    if not output.is_dir():  # which is refused as it is
+        output = with_suffix(output)
+    _require_writable("--output", output)
+    if "tensorboard_log" in parameters:
+        _require_writable("--tensorboard", Path(str(parameters["tensorboard_log"])) / "DQN_1")
+    model = DQN(POLICY, arguments.env)
+    try:
+        _build(model, parameters)
+        print(f"Training for {arguments.timesteps:,} timesteps; Ctrl-C ends it early")
+        started = time.perf_counter()
+        model.learn(arguments.timesteps, _progress_bar())
+        seconds = time.perf_counter() - started
+        model.save(output)
+    finally:
+        model.close()
+    print(f"Saved {output}; playing {EPISODES} greedy episodes")
+    returns = _play(model, arguments.env, EPISODES, arguments.seed)
+    early = model.num_timesteps < arguments.timesteps
+    _report(
+        {
+            "environment": arguments.env,
+            "timesteps": f"{model.num_timesteps:,}" + (", interrupted" if early else ""),
+            "updates": f"{model._n_updates:,}",
+            "time": f"{seconds:.1f} s, {model.num_timesteps / seconds:,.0f} steps/s",
+            "return": _described(returns),
+            "saved to": str(output),
+            "parameters": "\n".join(_changed(model)) or "the defaults",
+        }
+    )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    changes: dict[str, Any] = {"n_envs": 1}
+    if arguments.env is not None:
+        changes["env_kwargs"] = None  # the saved ones are of the saved environment
+    model = DQN.load(arguments.file, env=arguments.env, **changes)
+    model.close()
+    env = model.get_params()["env"]
+    if env is None:
+        raise ConfigurationError(f"{arguments.file} names no environment; pass --env")
+    returns = _play(model, env, arguments.episodes, arguments.seed)
+    _report(
+        {
+            "environment": env,
+            "trained for": f"{model.num_timesteps:,} timesteps",
+            "return": _described(returns),
+        }
+    )
+
+
+def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options set.
+
+    Raises:
+        ConfigurationError: if something is no `name=value`, or is given twice.
+    """
+    given = {
+        "seed": arguments.seed,
+        "n_envs": arguments.n_envs,
+        "tensorboard_log": arguments.tensorboard,
+    }
+    parameters = {name: value for name, value in given.items() if value is not None}
+    for setting in arguments.set:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigurationError(f"--set takes name=value, not {setting!r}")
+        if name in parameters or name == "env":
+            raise ConfigurationError(f"{name} is given twice; leave out --set {setting}")
+        parameters[name] = _value(text)
+    return parameters
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _file_name(env_id: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", env_id.lower()) + ".zip"
+
+
+def _require_writable(option: str, file: Path) -> None:
+    """Find out, before anything long begins, whether a file could be written.
+
+    Raises:
+        ConfigurationError: if it could not.
+    """
+    if file.exists() and not file.is_file():
+        raise ConfigurationError(f"{option}: {file} is not a file; name one in a folder")
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    try:
+        tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file.name}.").close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{option}: {file} cannot be written, because of {folder}: {error.strerror}"
+        ) from error
+
+
+def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
+    """Set the parameters, and make environments, networks and replay of them.
+
+    Raises:
+        ConfigurationError: if that fails in somebody else's code.
+    """
+    try:
+        model.set_params(**parameters)
+        assert model.replay_buffer is not None
+    except (SbdqnError, OSError):
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"the model cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _progress_bar() -> list[BaseCallback]:
+    try:
+        return [ProgressBarCallback()]
+    except MissingDependencyError as error:
+        print(f"No progress is shown: {error}")
+        return []
+
+
+def _play(model: DQN, env_id: str, episodes: int, seed: int | None) -> list[float]:
+    """The returns of greedy episodes, in environments of their own."""
+    n_envs = min(EVALUATION_ENVS, episodes)
+    env = make_vector_env(env_id, n_envs, model.vectorization, model.env_kwargs)
+    try:
+        returns, _ = evaluate_policy(model, env, episodes, return_episode_rewards=True, seed=seed)
+    finally:
+        env.close()
+    return returns
+
+
+def _described(returns: list[float]) -> str:
+    return (
+        f"{np.mean(returns):.1f} +- {np.std(returns):.1f} over {len(returns)} greedy episodes, "
+        f"from {min(returns):.1f} to {max(returns):.1f}"
+    )
+
+
+def _changed(model: DQN) -> list[str]:
+    """The parameters that are not the defaults, as `name=value`."""
+    defaults = inspect.signature(DQN).parameters
+    return [
+        f"{name}={represent(value)}"
+        for name, value in model.get_params(deep=False).items()
+        if name != "env" and value != (POLICY if name == "policy" else defaults[name].default)
+    ]
+
+
+def _report(rows: Mapping[str, str]) -> None:
+    indent = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        print(f"{name:<{indent}}" + value.replace("\n", "\n" + " " * indent))
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,278 @@
+"""The command line: what it does, prints, leaves behind, and refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+
+from sbdqn import DQN, __version__
+from sbdqn.cli import main
+from tests.environments import ChainEnv
+
+SMALL = ["--set", "policy__net_arch=[8]", "learning_starts=50", "train_freq=1"]
+
+
+class NaNEnv(ChainEnv):
+    """Its reward becomes NaN after a while."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, *rest = super().step(action)
+        return obs, reward if self.t < 20 else float("nan"), *rest
+
+
+class InterruptingEnv(ChainEnv):
+    """Ctrl-C strikes in step number `at` of all of its kind."""
+
+    steps = at = 0
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        InterruptingEnv.steps += 1
+        if InterruptingEnv.steps == self.at:
+            signal.raise_signal(signal.SIGINT)
+        return super().step(action)
+
+
+class UnwillingEnv(ChainEnv):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise ValueError("no license\nfound\n  in this folder")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def ids() -> Iterator[None]:
+    entries = {
+        "Chain": ChainEnv,
+        "NaN": NaNEnv,
+        "Interrupting": InterruptingEnv,
+        "Unwilling": UnwillingEnv,
+    }
+    for name, entry in entries.items():
+        gym.register(f"tests/{name}-v0", entry, disable_env_checker=True)
+    yield
+    for name in entries:
+        del gym.registry[f"tests/{name}-v0"]
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that bad input gets."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("sbdqn: error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("sbdqn: error: ").strip()
+
+
+def test_train_saves_evaluates_and_prints_a_summary_that_fits_a_screen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "CartPole-v1", "--timesteps", "300", "--seed", "3", "--n-envs", "2"]
+    assert main([*arguments, *SMALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    rows = {line[:11].strip(): line[11:].strip() for line in lines}
+    assert rows["environment"] == "CartPole-v1"
+    assert rows["timesteps"] == "300"
+    assert rows["updates"] == "250"
+    assert "steps/s" in rows["time"]
+    assert " +- " in rows["return"]
+    assert "over 100 greedy episodes, from " in rows["return"]
+    assert rows["saved to"] == "cartpole-v1.zip"
+    changed = [line.strip() for line in lines[lines.index(f"{'parameters':<13}n_envs=2") + 1 :]]
+    assert changed == [
+        "policy_kwargs={'net_arch': [8]}",
+        "learning_starts=50",
+        "train_freq=1",
+        "seed=3",
+    ]
+    assert [path.name for path in folder.iterdir()] == ["cartpole-v1.zip"]
+    model = DQN.load("cartpole-v1.zip")
+    assert (model.num_timesteps, model.seed) == (300, 3)
+
+
+def test_values_are_python_literals_or_bare_words_and_names_may_be_nested() -> None:
+    settings = [
+        *("tau=0.5", "backup=greedy", "max_grad_norm=None", "train_freq=(4, 'step')"),
+        *("policy__net_arch=[8]", "policy__activation_fn=Tanh", "head__error=mse"),
+    ]
+    arguments = ["train", "tests/Chain-v0", "--timesteps", "10", "--output", "model"]
+    assert main([*arguments, "--set", *settings, "--set", "gamma=0.9"]) == 0
+    parameters = DQN.load("model.zip").get_params()
+    assert (parameters["tau"], parameters["backup"], parameters["gamma"]) == (0.5, "greedy", 0.9)
+    assert parameters["max_grad_norm"] is None
+    assert parameters["train_freq"] == (4, "step")
+    assert parameters["policy_kwargs"] == {"net_arch": [8], "activation_fn": "Tanh"}
+    assert parameters["head__error"] == "mse"
+
+
+def test_the_default_output_is_the_id_without_what_a_file_name_cannot_hold(folder: Path) -> None:
+    assert main(["train", "tests/Chain-v0", "--timesteps", "1e1"]) == 0
+    assert [path.name for path in folder.iterdir()] == ["tests-chain-v0.zip"]
+
+
+def test_tensorboard_gets_a_run_folder(folder: Path) -> None:
+    arguments = ["train", "tests/Chain-v0", "--timesteps", "100", "--tensorboard", "logs"]
+    assert main([*arguments, *SMALL]) == 0
+    names = {path.name.partition(".")[0] for path in (folder / "logs" / "DQN_1").iterdir()}
+    assert names == {"progress", "events"}
+
+
+def test_evaluate_plays_the_saved_model_the_same_way_for_the_same_seed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["train", "CartPole-v1", "--timesteps", "60", "--output", "model.zip", *SMALL])
+    outputs = []
+    for seed in ("1", "1", "2"):
+        capsys.readouterr()
+        assert main(["evaluate", "model.zip", "--episodes", "7", "--seed", seed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert "over 7 greedy episodes" in outputs[0]
+    assert "60 timesteps" in outputs[0]
+
+
+def test_evaluate_takes_another_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    DQN("MlpPolicy", gym.make("CartPole-v1")).save("model.zip")
+    assert "pass --env" in refusal(["evaluate", "model.zip"], capsys)
+    assert main(["evaluate", "model.zip", "--env", "CartPole-v1", "--episodes", "1"]) == 0
+    assert "space must be" in refusal(["evaluate", "model.zip", "--env", "Acrobot-v1"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["train"], "ENV"),
+        (["train", "Cartpol-v1"], "Cartpol"),
+        (["train", "Pendulum-v1"], "DiscretizeAction"),
+        (["train", "tests/Unwilling-v0"], "no license found in this folder"),
+        (["train", "CartPole-v1", "--timesteps", "0"], "above 0, not '0'"),
+        (["train", "CartPole-v1", "--timesteps", "many"], "many"),
+        (["train", "CartPole-v1", "--seed", "-1"], "at least 0"),
+        (["train", "CartPole-v1", "--n-envs", "0"], "above 0, not '0'"),
+        (["train", "CartPole-v1", "--bogus"], "--bogus"),
+        (["train", "CartPole-v1", "--set", "gama=0.9"], "gama"),
+        (["train", "CartPole-v1", "--set", "gamma=1.5"], "gamma must be"),
+        (["train", "CartPole-v1", "--set", "gamma=1/3"], "gamma must be"),
+        (["train", "CartPole-v1", "--set", "policy__net_arch=[8"], "net_arch must be"),
+        (["train", "CartPole-v1", "--set", "policy__depth=2"], "depth"),
+        (["train", "CartPole-v1", "--set", "env_kwargs={'mass': 1}"], "mass"),
+        (["train", "CartPole-v1", "--set", "tensorboard_log=3"], "tensorboard_log must be"),
+        (["train", "CartPole-v1", "--set", "buffer_size=10000000000000"], "buffer_size"),
+        (["train", "CartPole-v1", "--set", "gamma", "0.9"], "name=value, not 'gamma'"),
+        (["train", "--set", "gamma=0.9", "CartPole-v1"], "ENV"),
+        (["train", "CartPole-v1", "--seed", "1", "--set", "seed=2"], "seed is given twice"),
+        (["train", "CartPole-v1", "--set", "env=Acrobot-v1"], "env is given twice"),
+        (["train", "CartPole-v1", "--output", "."], "--output"),
+        (["train", "CartPole-v1", "--output", "x" * 300], "too long"),
+        (["train", "CartPole-v1", "--output", "file/model.zip"], "file: Not a directory"),
+        (["train", "CartPole-v1", "--tensorboard", "file"], "file: Not a directory"),
+        (["evaluate", "nothing.zip"], "no file nothing.zip"),
+        (["evaluate", "file"], "no readable zip"),
+        (["evaluate", "foreign.zip"], "metadata.json"),
+        (["evaluate", "cut.zip"], "no readable zip"),
+        (["evaluate", "good.zip", "--episodes", "1.5"], "not '1.5'"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(
+    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DQN("MlpPolicy", "CartPole-v1").save("good.zip")
+    (folder / "cut.zip").write_bytes((folder / "good.zip").read_bytes()[:-100])
+    with zipfile.ZipFile("foreign.zip", "w") as archive:
+        archive.writestr("readme", "hello")
+    (folder / "file").write_text("old")
+    before = sorted(folder.iterdir())
+    assert said in refusal(arguments, capsys)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only for root"
+)
+def test_a_read_only_folder_is_noticed_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "closed").mkdir(mode=0o500)
+    arguments = ["train", "CartPole-v1", "--output", "closed/new/model.zip"]
+    assert "closed: Permission denied" in refusal(arguments, capsys)
+
+
+def test_a_failed_run_leaves_no_file_and_an_old_one_as_it_was(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "old.zip").write_text("old")
+    for output in ("old.zip", "new/model.zip"):
+        assert main(["train", "tests/NaN-v0", "--output", output]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("sbdqn: error: the reward is not finite")
+    assert [path.name for path in folder.iterdir()] == ["old.zip"]
+    assert (folder / "old.zip").read_text() == "old"
+
+
+def test_an_old_file_is_replaced_by_the_new_one(folder: Path) -> None:
+    (folder / "model.zip").write_text("old")
+    arguments = ["train", "tests/Chain-v0", "--timesteps", "10", "--output", "model.zip"]
+    assert main(arguments) == 0
+    assert DQN.load("model.zip").num_timesteps == 10
+
+
+def test_ctrl_c_ends_training_and_the_model_is_saved_and_evaluated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(InterruptingEnv, "steps", 0)
+    monkeypatch.setattr(InterruptingEnv, "at", 70)
+    assert main(["train", "tests/Interrupting-v0", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert ", interrupted" in out
+    assert "over 100 greedy episodes" in out
+    assert 60 < DQN.load("tests-interrupting-v0.zip").num_timesteps <= 70
+
+
+def test_ctrl_c_during_the_evaluation_keeps_the_saved_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(InterruptingEnv, "steps", 0)
+    monkeypatch.setattr(InterruptingEnv, "at", 70)
+    assert main(["train", "tests/Interrupting-v0", "--timesteps", "40"]) == 130
+    assert capsys.readouterr().err.endswith("sbdqn: interrupted\n")
+    assert DQN.load("tests-interrupting-v0.zip").num_timesteps == 40
+
+
+def test_without_tqdm_training_runs_and_says_how_to_get_a_progress_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert main(["train", "tests/Chain-v0", "--timesteps", "10"]) == 0
+    assert "pip install 'sbdqn[progress]'" in capsys.readouterr().out
+
+
+def test_python_m_sbdqn_says_its_version_and_reports_mistakes() -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sbdqn", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    version = run("--version")
+    assert (version.returncode, version.stdout) == (0, f"sbdqn {__version__}\n")
+    mistake = run("train", "Nowhere-v0")
+    assert (mistake.returncode, mistake.stdout) == (2, "")
+    assert mistake.stderr.startswith("sbdqn: error: env 'Nowhere-v0' cannot be made: ")
+    assert mistake.stderr.count("\n") == 1
