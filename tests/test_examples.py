@@ -1,0 +1,70 @@
+"""The examples run without a warning, print their returns, and stay short."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
+SYSTEMS = ["basic_dqn", "classic_dqn", "double_dqn", "notebook_dqn", "simple_dqn"]
+MOST_LINES = {"dqn_in_one_file": 200}
+TIMESTEPS = 300
+
+
+def run(script: Path, folder: Path, *arguments: str) -> str:
+    """What a script prints in a few steps."""
+    command = [sys.executable, "-W", "error", str(script), "--timesteps", str(TIMESTEPS)]
+    ended = subprocess.run(
+        [*command, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_every_system_has_its_script() -> None:
+    assert {*SYSTEMS} <= {script.stem for script in SCRIPTS}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_is_short(script: Path) -> None:
+    assert len(script.read_text().splitlines()) <= MOST_LINES.get(script.stem, 59)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_runs_and_prints_and_plots_its_returns(script: Path, tmp_path: Path) -> None:
+    out = run(script, tmp_path, "--plot", "returns.png")
+    if script.stem in SYSTEMS:
+        lines = re.findall(
+            r"^step +(\d+)  episode +(\d+)  returns((?: +\d+){1,10})$", out, re.MULTILINE
+        )
+        returns = [float(value) for *_, listed in lines for value in listed.split()]
+        assert int(lines[-1][1]) == len(returns)
+    else:
+        returns = [float(value) for value in re.findall(r"return +(\d+\.\d)", out)]
+    assert len(returns) >= 5
+    assert 0 < sum(returns) <= TIMESTEPS  # CartPole rewards every step with 1
+    assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_system_ends_after_the_episodes_that_are_asked_for(tmp_path: Path) -> None:
+    out = run(FOLDER / "classic_dqn.py", tmp_path, "--episodes", "3")
+    assert re.fullmatch(r"step +\d+  episode +3  returns(?: +\d+){3}\n", out)
+
+
+def test_the_double_system_logs_its_greatest_q_its_loss_and_its_weights(tmp_path: Path) -> None:
+    run(FOLDER / "double_dqn.py", tmp_path, "--timesteps", "1000", "--tensorboard", "logs")
+    header = (tmp_path / "logs" / "DQN_1" / "progress.csv").read_text().splitlines()[0]
+    assert {"train/q_max", "train/loss"} <= {*header.split(",")}
+    (events,) = (tmp_path / "logs" / "DQN_1").glob("events.*")
+    assert b"weights/" in events.read_bytes()
