@@ -153,7 +153,11 @@ def available_memory(device: torch.device) -> int | None:
     if not meminfo.exists():
         return None
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    available = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
+    if limit.exists() and limit.read_text().strip().isdigit():  # a container's share
+        available = min(available, int(limit.read_text()) - int(used.read_text()))
+    return available
 
 
 def _readable(n_bytes: int) -> str:

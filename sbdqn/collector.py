@@ -14,6 +14,8 @@ from sbdqn.networks import QNetwork
 from sbdqn.protocols import Exploration
 from sbdqn.types import Array, BoolArray, Clock, Episode, FloatArray, IntArray, Purpose, Row
 
+_LARGEST_REWARD = np.finfo(np.float32).max
+
 ToArray = Callable[[Any], Array]
 """From what an environment returns to observations (E, ...) as they are stored."""
 
@@ -135,7 +137,7 @@ class Collector:
     Args:
         stepper: steps the environment.
         network: chooses actions.
-        n_actions: A.
+        n_actions: A, the number of actions.
         device: where the network is.
     """
 
@@ -183,10 +185,11 @@ def require_finite(reward: Array) -> None:
     Raises:
         NonFiniteError: if one is NaN or infinite.
     """
-    if np.count_nonzero(np.isfinite(reward)) < len(reward):
-        wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~np.isfinite(reward))}
+    fits = np.abs(reward) <= _LARGEST_REWARD  # not so for NaN
+    if np.count_nonzero(fits) < len(reward):
+        wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~fits)}
         raise NonFiniteError(
-            f"the reward is not finite, by environment index: {wrong}; it would ruin the weights, "
-            f"so the step was not stored; look for a division by zero or an overflow in the "
-            f"environment's reward"
+            f"the reward is not finite as a float32, by environment index: {wrong}; it would ruin "
+            f"the weights, so the step was not stored; look for a division by zero or an "
+            f"overflow in the environment's reward"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import math
 import sys
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 import torch
 from gymnasium import Env, Space, spaces
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import logger as logging, reconfiguration, specs
 from sbdqn.assembly import Parts, Seeds, as_integer, build_parts, build_replay
@@ -33,6 +35,7 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     NotReadyError,
+    SbdqnError,
     SpaceError,
 )
 from sbdqn.learner import Learner
@@ -41,7 +44,16 @@ from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import PathOrFile, read_archive, restoring, unpickle, write_archive
 from sbdqn.policy import Policy
-from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, Replay, ReplaySpec, Schedule
+from sbdqn.protocols import (
+    Backup,
+    Exploration,
+    Head,
+    PolicySpec,
+    Replay,
+    ReplaySpec,
+    Schedule,
+    value_at,
+)
 from sbdqn.representation import represent_call
 from sbdqn.session import LearnSession
 from sbdqn.training import Trainer
@@ -96,7 +108,7 @@ class DQN:
         exploration_final_eps: epsilon at last.
         stats_window_size: episodes that the logged means go over.
         tensorboard_log: folder for TensorBoard and CSV logs; None for none.
-        verbose: 0 for silence, 1 for a table at each log, 2 for more.
+        verbose: 0 for silence, 1 or 2 for a table at each log.
         seed: makes a run repeatable; None for one that is not.
         device: `"auto"`, `"cpu"`, `"cuda"`, or any torch device.
         compile: whether the update is compiled with `torch.compile`.
@@ -176,8 +188,8 @@ class DQN:
     ) -> None:
         given = locals()
         self.load = _refuse_to_load  # type: ignore[method-assign]
-        self._parameters: dict[str, Any] = {name: given[name] for name in self._parameter_names()}
-        validate(self._parameters, self._defaults())
+        self._parameters: dict[str, Any] = {name: given[name] for name in _defaults()}
+        validate(self._parameters, _defaults())
         self._seeds = Seeds.of(seed)
         self._fresh_seed = True
         self._vector_env: VectorEnv[Any, Any, Any] | None = None
@@ -195,10 +207,6 @@ class DQN:
         self.ep_success_buffer: deque[float] = deque(maxlen=int(stats_window_size))
 
     # -- parameters ------------------------------------------------------------
-
-    @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's parameters, as they were passed.
@@ -233,12 +241,17 @@ class DQN:
         """
         before = dict(self._parameters)
         after = reconfiguration.merged(before, parameters)
-        validate(after, self._defaults())
-        has_env = self._vector_env is not None
-        reconfiguration.refuse_impossible(before, after, has_env, self._parts)
-        if after["env"] is not before["env"] and has_env:
-            self.set_env(after["env"])
+        validate(after, _defaults())
+        reconfiguration.refuse_impossible(before, after, self._vector_env is not None, self._parts)
         self._parameters.update(after)
+        if after["env"] is not before["env"] and self._spaces is not None:
+            try:
+                self._use_env(after["env"])
+            except BaseException:
+                self._parameters.update(before)
+                raise
+        if self._vector_env is None and self._spaces is not None:
+            self._spaces = (*self._spaces[:2], after["n_envs"])
         if self._parts is not None:
             reconfiguration.apply(self._parts, self._parameters, self._learn_steps)
         if after["seed"] != before["seed"]:
@@ -249,9 +262,16 @@ class DQN:
             self.ep_success_buffer = deque(self.ep_success_buffer, maxlen=size)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        """Refuse: an optimiser and an environment cannot be copied like data."""
+        raise NotReadyError(
+            "a model cannot be deep-copied; use save and load for one that has learned, "
+            "sklearn.base.clone or DQN(**model.get_params(deep=False)) for a new one"
+        )
+
     def __repr__(self) -> str:
         """The call that makes a model like this one."""
-        return represent_call(self, self._parameters, self._defaults())
+        return represent_call(self, self._parameters, _defaults())
 
     # -- what is built when it is needed ---------------------------------------
 
@@ -284,7 +304,7 @@ class DQN:
 
     @property
     def q_net(self) -> QNetwork:
-        """The online network: from observations (B, ...) to values (B, A)."""
+        """The online network, from observations (B, ...) to values (B, A)."""
         return self.policy.q_net
 
     @property
@@ -326,7 +346,7 @@ class DQN:
 
     @property
     def exploration_rate(self) -> float:
-        """The amount of exploration now: epsilon, or what takes its place."""
+        """The amount of exploration now, as epsilon or what takes its place."""
         return self.trainer.exploration.rate(self.trainer.clock)
 
     @property
@@ -382,11 +402,11 @@ class DQN:
         """
         steps = _positive_steps(total_timesteps)
         trainer = self.trainer
-        collector = self._ready_collector()
-        session = LearnSession(self, collector, callback, log_interval, progress_bar)
+        self._present_collector()
+        session = LearnSession(self, callback, log_interval, progress_bar)
         if reset_num_timesteps:
             trainer.restart_clock()
-            collector.stepper.forget()
+            self.abandon_episodes()
             self._learn_steps = None
             self.ep_info_buffer.clear()
             self.ep_success_buffer.clear()
@@ -394,9 +414,7 @@ class DQN:
             self._learn_steps = steps
             trainer.exploration = specs.resolve_exploration(self._parameters, steps)
         self._open_log(tb_log_name, reset_num_timesteps)
-        if not collector.stepper.is_reset:
-            collector.stepper.reset(as_integer(self._seeds.env) if self._fresh_seed else None)
-            self._fresh_seed = False
+        self._own_loop = None  # its episodes do not continue those of this call
         session.run(trainer.num_timesteps + steps)
         return self
 
@@ -458,6 +476,7 @@ class DQN:
             truncated: whether it was cut short.
         """
         self._verbs().observe(obs, action, reward, next_obs, terminated, truncated)
+        self.abandon_episodes()  # of `learn`, which this transition does not continue
 
     def train(self, gradient_steps: int = 1) -> None:
         """Make gradient steps now.
@@ -572,8 +591,7 @@ class DQN:
             ConfigurationError: if a parameter is unknown.
             SpaceError: if the environment has other spaces.
         """
-        names = cls._parameter_names()
-        unknown = [name for name in parameters if name not in names]
+        unknown = [name for name in parameters if name not in _defaults()]
         if unknown:
             raise ConfigurationError(
                 f"load got unknown keyword arguments {', '.join(unknown)}; accepted are path, env, "
@@ -587,6 +605,12 @@ class DQN:
                 f"those can execute anything; pass them, as in "
                 f"DQN.load(path, {needed[0]}=...), or, if you trust the file, trusted=True"
             )
+        saved_env = archive.parameters.get("env")
+        if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
+            raise CheckpointError(
+                f"the environment of the file is {saved_env!r}, and making it imports a module; "
+                f"pass env, or, if you trust the file, trusted=True"
+            )
         objects = unpickle(archive) if needed else {}
         saved = {**archive.parameters, **objects, "device": device}
         if env is not None:
@@ -596,15 +620,21 @@ class DQN:
         with restoring():
             model = cls(**saved)
             model._restore(archive.state)
+        if env is not None:
+            model._use_env(env)
+        if "seed" in parameters:
+            model.set_random_seed(parameters["seed"])
         return model
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
-        """The state dicts of `"policy"` and `"policy.optimizer"`."""
+        """Copies of the state dicts of `"policy"` and `"policy.optimizer"`."""
         parts = self._built()
-        return {
-            "policy": parts.policy.state_dict(),
-            "policy.optimizer": parts.learner.optimizer.state_dict(),
-        }
+        return copy.deepcopy(
+            {
+                "policy": dict(parts.policy.state_dict()),
+                "policy.optimizer": parts.learner.optimizer.state_dict(),
+            }
+        )
 
     def set_parameters(
         self, parameters: PathOrFile | Mapping[str, Mapping[str, Any]], exact_match: bool = True
@@ -624,6 +654,8 @@ class DQN:
             learner = read_archive(parameters, "model").state["learner"]
             online, target = learner["online"], learner["target"]
             weights = {f"q_net.{name}": value for name, value in online.items()}
+            if parts.policy.q_net_target is parts.policy.q_net:
+                target = online
             weights |= {f"q_net_target.{name}": value for name, value in target.items()}
             parameters = {"policy": weights, "policy.optimizer": learner["optimizer"]}
         accepted = {"policy", "policy.optimizer"}
@@ -631,12 +663,15 @@ class DQN:
             raise ConfigurationError(
                 f"the state dicts must be {sorted(accepted)}, not {sorted(parameters)}"
             )
+        before = self.get_parameters()
         try:
             if "policy" in parameters:
                 parts.policy.load_state_dict(parameters["policy"], strict=exact_match)
             if "policy.optimizer" in parameters:
                 parts.learner.load_optimizer(parameters["policy.optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
+            parts.policy.load_state_dict(before["policy"])
+            parts.learner.load_optimizer(before["policy.optimizer"])
             raise ConfigurationError(f"the state dicts do not fit: {error}") from error
 
     def save_replay_buffer(self, path: PathOrFile) -> None:
@@ -658,6 +693,9 @@ class DQN:
         state = read_archive(path, "replay").state
         with restoring():
             self.trainer.load_replay(state)
+        # The episodes that are open here do not continue the ones that were open there.
+        self.abandon_episodes()
+        self._own_loop = None
 
     # -- environment, logger, seed ---------------------------------------------
 
@@ -673,15 +711,22 @@ class DQN:
             SpaceError: if its spaces, or the number of environments in a replay
                 that holds something, differ.
         """
-        self._use_env(env)
+        before = dict(self._parameters)
+        if isinstance(env, (Env, VectorEnv)):
+            # How others were made says nothing about one that is made already.
+            self._parameters.update(n_envs=1, vectorization="auto", env_kwargs=None)
+        try:
+            self._use_env(env)
+        except BaseException:
+            self._parameters.update(before)
+            raise
         self._parameters["env"] = env
 
     def trains_in(self, env: object) -> bool:
         """Whether this is the environment that the model trains in, wrapped or not."""
         mine = (self._parameters["env"], self._vector_env)
-        return isinstance(env, (Env, VectorEnv)) and any(
-            isinstance(each, (Env, VectorEnv)) and each.unwrapped is env.unwrapped for each in mine
-        )
+        known = {id(inner) for each in mine for inner in _unwrapped(each)}
+        return any(id(inner) in known for inner in _unwrapped(env))
 
     def abandon_episodes(self) -> None:
         """Begin the next `learn` with a reset: somebody else used the environment."""
@@ -725,11 +770,6 @@ class DQN:
             self._has_own_logger = False
 
     # -- making things ---------------------------------------------------------
-
-    @classmethod
-    def _defaults(cls) -> dict[str, Any]:
-        parameters = inspect.signature(cls.__init__).parameters
-        return {name: parameters[name].default for name in cls._parameter_names()}
 
     def _use_env(self, given: EnvLike) -> None:
         """Train in this environment, unless its spaces do not fit."""
@@ -795,13 +835,22 @@ class DQN:
             )
         return self._parts
 
-    def _ready_collector(self) -> Collector:
-        if self._vector_env is not None and self._vector_env.closed:
+    def ready_collector(self) -> Collector:
+        """What steps the environment, with observations to act on."""
+        collector = self._collector
+        if collector is None or not collector.stepper.is_reset:
+            collector = self._present_collector()
+            collector.stepper.reset(as_integer(self._seeds.env) if self._fresh_seed else None)
+            self._fresh_seed = False
+        return collector
+
+    def _present_collector(self) -> Collector:
+        if self.env is None:
+            raise NotReadyError("the model has no environment to learn in; call set_env first")
+        if self.env.closed:
             if not self._made_env:
                 raise NotReadyError("the environment is closed; give the model one with set_env")
             self._vector_env = self._collector = None
-        if self.env is None:
-            raise NotReadyError("the model has no environment to learn in; call set_env first")
         if self._collector is None:
             policy = self.policy
             adapter = ObservationAdapter(self.observation_space)
@@ -825,28 +874,31 @@ class DQN:
         if self._log_of == (name, self.tensorboard_log) and not new_run:
             _show_tables(self.logger, bool(self.verbose))
             return
-        formats = ["stdout"] if self.verbose else []
-        folder = None
-        if self.tensorboard_log is not None:
-            folder = _claimed_folder(Path(self.tensorboard_log), name)
-            formats += ["csv", "tensorboard"]
         if self._logger is not None:
             self._logger.close()
-        if not formats:
+        if self.tensorboard_log is None:
             self._logger = logging.Logger(None, [])
         else:
-            self._logger = logging.configure(folder, formats)
+            folder = _claimed_folder(Path(self.tensorboard_log), name)
+            self._logger = logging.configure(folder, ["csv", "tensorboard"])
+        _show_tables(self._logger, bool(self.verbose))
         self._log_of = (name, self.tensorboard_log)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
-        if self._parameters["env"] is not None:
-            self._use_env(self._parameters["env"])
         self._learn_steps = state["learn_steps"]
         parts = self._built()
         parts.learner.load_state_dict(state["learner"])
         parts.trainer.load_state_dict(state["trainer"])
         reconfiguration.apply(parts, self._parameters, self._learn_steps)
+        clock = parts.trainer.clock
+        parts.learner.learning_rate = value_at(parts.trainer.learning_rate, clock)
+
+
+@functools.cache
+def _defaults() -> Mapping[str, Any]:
+    parameters = inspect.signature(DQN.__init__).parameters
+    return {name: each.default for name, each in parameters.items() if name != "self"}
 
 
 def _positive_steps(steps: float) -> int:
@@ -855,6 +907,15 @@ def _positive_steps(steps: float) -> int:
     if not (math.isfinite(steps) and steps == int(steps) and steps >= 1):
         raise ConfigurationError(f"a number of steps must be a whole number above 0, not {steps!r}")
     return int(steps)
+
+
+def _unwrapped(env: object) -> list[object]:
+    """The innermost environments of one that is made; none for anything else."""
+    if not isinstance(env, (Env, VectorEnv)):
+        return []
+    inner = env.unwrapped
+    members = inner.envs if isinstance(inner, SyncVectorEnv) else []
+    return [inner, *(member.unwrapped for member in members)]
 
 
 def _show_tables(logger: logging.Logger, wanted: bool) -> None:

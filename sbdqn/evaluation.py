@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from sbdqn.collector import Stepper
 from sbdqn.envs import (
@@ -125,17 +126,40 @@ def evaluate_policy(
     """
     if n_eval_episodes < 1:
         raise ConfigurationError(f"n_eval_episodes must be at least 1, not {n_eval_episodes!r}")
-    given = env
     if isinstance(model, Trainee) and model.trains_in(env):
         model.abandon_episodes()
+    is_ours = isinstance(env, str) or callable(env)
     if isinstance(env, SB3View):
         env.abandon_episodes()
         env = env.vector_env
     vector_env = make_vector_env(env)
-    stepper = Stepper(FaultReporting(vector_env), _copied)
-    action_space = discrete_actions(vector_env.single_action_space)
-    n_envs = vector_env.num_envs
-    shares = [(n_eval_episodes + index) // n_envs for index in range(n_envs)]
+    try:
+        episodes = _play(model, vector_env, n_eval_episodes, deterministic, render, callback, seed)
+    finally:
+        if is_ours:
+            vector_env.close()
+    returns = [episode.reward for episode in episodes]
+    mean, std = float(np.mean(returns)), float(np.std(returns))
+    if reward_threshold is not None and mean < reward_threshold:
+        raise AssertionError(f"mean return {mean:.2f} is below the threshold {reward_threshold}")
+    if return_episode_rewards:
+        return returns, [episode.length for episode in episodes]
+    return mean, std
+
+
+def _play(
+    model: Predictor,
+    env: VectorEnv[Any, Any, Any],
+    n_episodes: int,
+    deterministic: bool,
+    render: bool,
+    callback: StepCallback | None,
+    seed: int | None,
+) -> list[Episode]:
+    action_space = discrete_actions(env.single_action_space)
+    stepper = Stepper(FaultReporting(env), _copied)
+    n_envs = env.num_envs
+    shares = [(n_episodes + index) // n_envs for index in range(n_envs)]
     episodes: list[Episode] = []
     stepper.reset(seed)
     state = None
@@ -159,16 +183,8 @@ def evaluate_policy(
                 shares[episode.env] -= 1
                 episodes.append(episode)
         if render:
-            vector_env.render()
-    if isinstance(given, str) or callable(given):
-        vector_env.close()
-    returns = [episode.reward for episode in episodes]
-    mean, std = float(np.mean(returns)), float(np.std(returns))
-    if reward_threshold is not None and mean < reward_threshold:
-        raise AssertionError(f"mean return {mean:.2f} is below the threshold {reward_threshold}")
-    if return_episode_rewards:
-        return returns, [episode.length for episode in episodes]
-    return mean, std
+            env.render()
+    return episodes
 
 
 def _copied(observations: Any) -> Any:

@@ -30,8 +30,8 @@ class EpsilonGreedy:
 
     def __post_init__(self) -> None:
         """Refuse a constant that is not a probability."""
-        if not isinstance(self.epsilon, Schedule) and not 0 <= self.epsilon <= 1:
-            raise ConfigurationError(f"epsilon must be from 0 to 1, not {self.epsilon!r}")
+        if not isinstance(self.epsilon, Schedule):
+            _require_probability(self.epsilon)
 
     def select(
         self,
@@ -51,7 +51,9 @@ class EpsilonGreedy:
 
     def rate(self, clock: Clock) -> float:
         """Epsilon."""
-        return value_at(self.epsilon, clock)
+        epsilon = value_at(self.epsilon, clock)
+        _require_probability(epsilon)
+        return epsilon
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class Boltzmann:
         temperature = value_at(self.temperature, clock)
         _require_positive(temperature)
         return temperature
+
+
+def _require_probability(epsilon: float) -> None:
+    if not 0 <= epsilon <= 1:
+        raise ConfigurationError(f"epsilon must be from 0 to 1, not {epsilon!r}")
 
 
 def _require_positive(temperature: float) -> None:

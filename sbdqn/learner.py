@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, optim
 
+from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.networks import FlatParameters, QNetwork
 from sbdqn.protocols import Backup, Head
 from sbdqn.types import Batch, Loss, Purpose
@@ -79,6 +81,8 @@ class Learner:
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
         if rate != self._learning_rate:
+            if not rate >= 0:
+                raise ConfigurationError(f"the learning rate must be at least 0, not {rate!r}")
             self._learning_rate = rate
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -105,20 +109,44 @@ class Learner:
         if self._target_flat is not self.flat:
             self._target_flat.blend(self.flat, tau)
 
+    def require_finite(self) -> None:
+        """Check the last update; this waits for the device.
+
+        Raises:
+            NonFiniteError: if its loss or its gradient was NaN or infinite.
+        """
+        if self.last is None:
+            return
+        loss, norm = float(self.last.loss.value.mean()), float(self.last.gradient_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise NonFiniteError(
+                f"not finite in update {self.n_updates}: the loss is {loss}, the norm of its "
+                f"gradient {norm}; the weights are not to be trusted. Look for NaN in the "
+                f"observations, and at the scale of rewards, the learning rate and max_grad_norm"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser and counter."""
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_class": type(self.optimizer).__name__,
             "n_updates": self.n_updates,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` described."""
+        """Become what `state_dict` described.
+
+        The optimiser keeps its own settings, and takes over what it had
+        accumulated if it is of the same class.
+        """
         self.online.load_state_dict(state["online"])
-        self.target.load_state_dict(state["target"])
-        self.load_optimizer(state["optimizer"])
+        if self.target is not self.online:
+            self.target.load_state_dict(state["target"])
+        if state["optimizer_class"] == type(self.optimizer).__name__:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.load_optimizer({"state": state["optimizer"]["state"], "param_groups": groups})
         self.n_updates = int(state["n_updates"])
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:

@@ -64,17 +64,19 @@ class OwnLoop:
         before, _ = model.policy.adapter.batch(obs)
         after, _ = model.policy.adapter.batch(next_obs)
         n_envs = model.n_envs
-        flags = {"terminated": terminated, "truncated": truncated}
-        ends = {name: np.atleast_1d(np.asarray(flag, np.bool_)) for name, flag in flags.items()}
+        ends = {"terminated": _flags(terminated), "truncated": _flags(truncated)}
         actions = actions_in(action, model.action_space)
         rewards = np.atleast_1d(np.asarray(reward, np.float64))
-        require_finite(rewards)
-        columns = {"obs": before, "action": actions, "reward": rewards, "next_obs": after, **ends}
-        for name, values in columns.items():
-            if len(values) != n_envs:
+        numbers = {"action": actions, "reward": rewards, **ends}
+        shapes = {name: (values.shape, (n_envs,)) for name, values in numbers.items()}
+        for name, values in (("obs", before), ("next_obs", after)):
+            shapes[name] = (values.shape, (n_envs, *values.shape[1:]))
+        for name, (given, wanted) in shapes.items():
+            if given != wanted:
                 raise SpaceError(
-                    f"{name} has {len(values)} entries, but the model has n_envs={n_envs}"
+                    f"{name} has shape {given}, but with n_envs={n_envs} it must be {wanted}"
                 )
+        require_finite(rewards)
         row = Row(
             before,
             actions,
@@ -93,6 +95,7 @@ class OwnLoop:
     def train(self, gradient_steps: int) -> None:
         """Make gradient steps now."""
         self._model.trainer.update(gradient_steps, self)
+        self._model.learner.require_finite()
 
     def on_step(self, step: StepResult) -> bool:
         """Let the target network follow."""
@@ -116,3 +119,10 @@ class OwnLoop:
         same = (obs == self._next_obs).reshape(len(obs), -1).all(axis=1)
         begins: BoolArray = self._ended | ~same
         return begins
+
+
+def _flags(flags: Any) -> BoolArray:
+    values = np.atleast_1d(np.asarray(flags))
+    if values.dtype.kind not in "biu":
+        raise SpaceError(f"whether an episode ended must be True or False, not {flags!r}")
+    return values.astype(np.bool_)

@@ -89,6 +89,8 @@ def read_archive(path: PathOrFile, kind: str) -> Archive:
         FileNotFoundError: if there is no such file.
     """
     members = _read_members(path)
+    if "metadata.json" not in members:
+        raise CheckpointError(f"{_name(path)} was not written by sbdqn: it has no metadata.json")
     metadata = _from_json(members, "metadata.json")
     _check_metadata(path, metadata, kind)
     try:

@@ -126,8 +126,8 @@ class Exploration(Protocol):
         Args:
             q_values: expected returns (k, A) for the k environments asked for;
                 the network runs for those alone.
-            n_envs: E.
-            n_actions: A.
+            n_envs: E, the number of environments.
+            n_actions: A, the number of actions.
             clock: the moment, for schedules.
             rng: the only source of randomness to use.
         """
@@ -176,7 +176,7 @@ class Replay(Protocol):
 
     @property
     def sampleable(self) -> int:
-        """Transitions that can be drawn: not those whose n-step window is open."""
+        """Transitions that can be drawn, not those whose n-step window is open."""
 
     def seed(self, seed: np.random.SeedSequence) -> None:
         """Restart the replay's own generator."""

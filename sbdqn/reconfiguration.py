@@ -82,7 +82,7 @@ def refuse_impossible(
         ConfigurationError: naming the parameter and the way out.
     """
     fixed: list[str] = []
-    if has_env:
+    if has_env or (parts is not None and parts.trainer.has_replay):
         fixed += NEEDS_NEW_ENV
     if parts is not None:
         fixed += NEEDS_NEW_NETWORK

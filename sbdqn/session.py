@@ -36,7 +36,6 @@ class LearnSession:
 
     Args:
         model: the model that trains.
-        collector: steps its environment.
         callback: as `learn` takes it.
         log_interval: as `learn` takes it.
         progress_bar: whether one is shown.
@@ -45,30 +44,29 @@ class LearnSession:
     def __init__(
         self,
         model: DQN,
-        collector: Collector,
         callback: MaybeCallback,
         log_interval: LogInterval,
         progress_bar: bool,
     ) -> None:
         self._model = model
-        self._collector = collector
         callbacks = with_target_update(model, as_callbacks(callback))
         if progress_bar:
             callbacks.append(ProgressBarCallback())
         self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
+        self._callback.init_callback(model)
 
     def run(self, total_timesteps: int) -> None:
         """Train until the clock shows `total_timesteps`, or Ctrl-C."""
         model, trainer = self._model, self._model.trainer
         trainer.total_timesteps = total_timesteps
-        self._callback.init_callback(model)
-        self._callback.on_training_start({"self": model, "total_timesteps": total_timesteps}, {})
         try:
+            start = {"self": model, "total_timesteps": total_timesteps}
+            self._callback.on_training_start(start, {})
             with on_interrupt(trainer.interrupt):
-                trainer.run(self._collector, total_timesteps, self)
+                trainer.run(self._ready_collector, total_timesteps, self)
         except BaseException as error:
             # It may have struck between the environment's step and its storing.
-            self._collector.stepper.forget()
+            model.abandon_episodes()
             if not isinstance(error, KeyboardInterrupt):
                 raise
             trainer.interrupt()
@@ -76,6 +74,11 @@ class LearnSession:
             self._callback.on_training_end()
         if trainer.interrupted and model.verbose:
             print(f"Interrupted after {model.num_timesteps} timesteps")
+
+    def _ready_collector(self) -> Collector:
+        collector = self._model.ready_collector()
+        self._stepper = collector.stepper
+        return collector
 
     def on_rollout_start(self) -> None:
         """Tell the callbacks."""
@@ -85,7 +88,7 @@ class LearnSession:
         """Keep the episode statistics, and tell the callbacks."""
         model = self._model
         model.remember_episodes(step.episodes)
-        stepper = self._collector.stepper
+        stepper = self._stepper
         self._callback.update_locals(
             StepLocals(model, model.env, step, stepper.infos, stepper.action_start)
         )

@@ -116,7 +116,7 @@ class Trainer:
         self._make_replay = make_replay
         self._replay: Replay | None = None
         self.learner = learner
-        self.cadence = cadence
+        self._cadence = cadence
         self.exploration = exploration
         self.learning_rate = learning_rate
         self.num_timesteps = 0
@@ -128,6 +128,19 @@ class Trainer:
         self._since_round = 0  # transitions that count towards the next round
         self._episodes_since_round = 0
         self.seed(seed)
+
+    @property
+    def cadence(self) -> Cadence:
+        """How many updates are made, and when."""
+        return self._cadence
+
+    @cadence.setter
+    def cadence(self, cadence: Cadence) -> None:
+        if (cadence.period, cadence.unit) != (self._cadence.period, self._cadence.unit):
+            # What was collected for a long period is no debt of a short one.
+            self._since_round = min(self._since_round, cadence.period - 1)
+            self._episodes_since_round = 0
+        self._cadence = cadence
 
     @property
     def clock(self) -> Clock:
@@ -165,21 +178,32 @@ class Trainer:
         self.replay.load_state_dict(state)
         self._experience = self.replay.stored
 
-    def run(self, collector: Collector, total_timesteps: int, hooks: Hooks) -> None:
-        """Train until `total_timesteps` on the clock, or until a hook says stop."""
+    def run(
+        self, ready_collector: Callable[[], Collector], total_timesteps: int, hooks: Hooks
+    ) -> None:
+        """Train until `total_timesteps` on the clock, or until a hook says stop.
+
+        Args:
+            ready_collector: gives the collector for each step, ready to make it; a
+                hook may have changed the environment.
+            total_timesteps: where to stop.
+            hooks: told of everything.
+        """
         self.total_timesteps = total_timesteps
         self.interrupted = False
         hooks.on_rollout_start()
         while self.num_timesteps < total_timesteps and not self.interrupted:
+            collector = ready_collector()
             row, episodes = collector.step(self._choose(collector))
             rounds = self.store(row, len(episodes))
             self.settle(rounds[0].tick - 1 if rounds else None)
-            if not hooks.on_step(StepResult(row, episodes)):
-                return
+            goes_on = hooks.on_step(StepResult(row, episodes))
             if rounds:
                 hooks.on_rollout_end()
                 self._make(rounds, hooks)
                 hooks.on_rollout_start()
+            if not goes_on:
+                break
         hooks.on_rollout_end()
 
     def store(self, row: Row, n_episodes: int) -> list[Round]:
@@ -226,6 +250,7 @@ class Trainer:
         return {
             "num_timesteps": self.num_timesteps,
             "episodes": self.episodes,
+            "total_timesteps": self.total_timesteps,
             "settled": list(self.settled),
             "since_round": self._since_round,
             "episodes_since_round": self._episodes_since_round,
@@ -236,6 +261,7 @@ class Trainer:
         """Become what `state_dict` described."""
         self.num_timesteps = int(state["num_timesteps"])
         self.episodes = int(state["episodes"])
+        self.total_timesteps = int(state["total_timesteps"])
         before, after = state["settled"]
         self.settled = (int(before), int(after))
         self._since_round = int(state["since_round"])
@@ -272,20 +298,22 @@ class Trainer:
         if not counting:
             return []
         self._since_round += counting
-        self._episodes_since_round += episodes
         if not self.replay.sampleable:
             return []
         if self.cadence.unit == "episode":
-            return self._episode_round_due()
+            return self._episode_rounds_due(episodes)
         period = self.cadence.period
         n_rounds, self._since_round = divmod(self._since_round, period)
         updates = period if self.cadence.updates < 0 else self.cadence.updates
         last = self.num_timesteps - self._since_round
         return [Round(last - period * ago, updates) for ago in reversed(range(n_rounds))]
 
-    def _episode_round_due(self) -> list[Round]:
-        if self._episodes_since_round < self.cadence.period:
+    def _episode_rounds_due(self, episodes: int) -> list[Round]:
+        """All rounds that are due as one: episodes may end on the same vector step."""
+        ended = self._episodes_since_round + episodes
+        n_rounds, self._episodes_since_round = divmod(ended, self.cadence.period)
+        if not n_rounds:
             return []
-        updates = self._since_round if self.cadence.updates < 0 else self.cadence.updates
-        self._since_round = self._episodes_since_round = 0
+        updates = self.cadence.updates * n_rounds if self.cadence.updates > 0 else self._since_round
+        self._since_round = 0
         return [Round(self.num_timesteps, updates)]

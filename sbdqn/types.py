@@ -33,8 +33,8 @@ class Clock(NamedTuple):
     Attributes:
         steps: transitions collected so far, summed over environments.
         episodes: episodes ended so far, summed over environments.
-        total_steps: the value of `steps` at which the current `learn` ends;
-            0 outside of `learn`.
+        total_steps: the value of `steps` at which the latest `learn` ends; 0
+            before the first.
     """
 
     steps: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -96,9 +98,10 @@ def test_the_step_that_only_resets_is_no_transition() -> None:
     assert [bool(row.valid[0]) for row in seen] == [True, True, False] + [True] * 3 + [False] + [
         True
     ] * 2
-    assert [bool(row.first[0]) for row in seen] == [True, False, False] + [True] + [
-        False
-    ] * 3 + [True, False]
+    assert [bool(row.first[0]) for row in seen] == [True, False, False] + [True] + [False] * 3 + [
+        True,
+        False,
+    ]
     env = stepper.env.envs[0].unwrapped  # type: ignore[attr-defined]
     assert len(env.actions) == 7  # no action was spent on a reset
 
@@ -169,7 +172,7 @@ def test_gymnasiums_own_vector_environment_loses_no_observation() -> None:
     rng = np.random.default_rng(0)
     seen = [stepper.step(rng.integers(0, 2, 4))[0] for _ in range(200)]
     assert sum((row.terminated & row.valid).sum() for row in seen) > 10
-    for before, row in zip(seen, seen[1:], strict=False):
+    for before, row in pairwise(seen):
         goes_on = ~row.first & row.valid
         assert (row.obs[goes_on] == before.next_obs[goes_on]).all()
         assert (row.first == ~before.valid).all()
@@ -296,7 +299,7 @@ class Broken(CountingEnv):
         return obs, self.wrong if self.t == 2 else reward, *rest
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf"), 1e39])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_reward_that_is_not_finite_is_refused_with_its_environment(
     mode: AutoresetMode, wrong: float
@@ -308,7 +311,7 @@ def test_a_reward_that_is_not_finite_is_refused_with_its_environment(
     ]
     stepper = stepper_of(makers, mode)
     stepper.step(np.zeros(3, np.int64))
-    with pytest.raises(NonFiniteError, match=rf"by environment index: {{2: {wrong}}}"):
+    with pytest.raises(NonFiniteError, match=re.escape(f"index: {{2: {wrong}}}")):
         stepper.step(np.zeros(3, np.int64))
 
 
@@ -341,25 +344,22 @@ def test_each_environment_gets_the_action_for_its_own_observation() -> None:
 
 
 def test_the_network_acts_for_those_that_exploit_alone() -> None:
-    class Spy:
-        asked: list[Any]
+    asked: list[Any] = []
 
+    class Recording:
         def q(self, obs: Tensor, purpose: Purpose) -> Tensor:
-            self.asked.append((obs[:, 0].tolist(), purpose))
+            asked.append((obs[:, 0].tolist(), purpose))
             return torch.zeros(len(obs), 3)
 
-    class Choosing:
-        """Asks for environments 2 and 0 only."""
-
+    class ForTwo:
         def select(self, q_values: Any, *_: Any) -> Any:
             assert q_values(np.array([0, 2])).shape == (2, 3)
             return np.zeros(3, np.int64)
 
-    spy = Spy()
-    spy.asked = []
-    collector = Collector(counting(AutoresetMode.SAME_STEP, n_envs=3), spy, 3, CPU)  # type: ignore[arg-type]
-    collector.choose(Choosing(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
-    assert spy.asked == [([0.0, 2.0], Purpose.ACT)]
+    stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
+    collector = Collector(stepper, Recording(), 3, CPU)  # type: ignore[arg-type]
+    collector.choose(ForTwo(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
+    assert asked == [([0.0, 2.0], Purpose.ACT)]
 
 
 def test_exploration_is_told_the_clock_the_sizes_and_the_generator() -> None:
@@ -378,19 +378,19 @@ def test_exploration_is_told_the_clock_the_sizes_and_the_generator() -> None:
     assert told == [2, 3, clock, rng]
 
 
-def test_q_values_carry_no_gradient() -> None:
-    def greedy(q_values: Any, *_: Any) -> Any:
-        q = q_values(np.array([0, 1, 2]))
-        assert isinstance(q, np.ndarray)
-        assert q.dtype == np.float32
-        return q.argmax(axis=1)
+def test_q_values_are_an_array_of_float32() -> None:
+    class Checking:
+        def select(self, q_values: Any, *_: Any) -> Any:
+            q = q_values(np.arange(3))
+            assert isinstance(q, np.ndarray)
+            assert q.dtype == np.float32
+            # 2 a e - a**2 for environment e and action a
+            assert q.tolist() == [[0, -1, -4], [0, 1, 0], [0, 3, 4]]
+            return q.argmax(axis=1)
 
-    exploration = Greedy()
-    object.__setattr__(exploration, "select", greedy)
-    network = preferring_own_index(3)
-    collector = Collector(counting(AutoresetMode.SAME_STEP, n_envs=3), network, 3, CPU)
-    assert collector.choose(exploration, Clock(0), np.random.default_rng(0)).tolist() == [0, 1, 2]
-    assert all(parameter.grad is None for parameter in network.parameters())
+    stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
+    collector = Collector(stepper, preferring_own_index(3), 3, CPU)
+    collector.choose(Checking(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
 
 
 def test_random_actions_are_uniform_and_independent() -> None:
@@ -402,7 +402,8 @@ def test_random_actions_are_uniform_and_independent() -> None:
     assert ((pairs - 1_000) ** 2 / 1_000).sum() < 26.12  # chi-square, 8 degrees, p = 0.001
 
 
-def test_observations_of_other_spaces_are_stored_as_they_are_kept() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_images_stay_bytes(mode: AutoresetMode) -> None:
     class Pixels(CountingEnv):
         def __init__(self) -> None:
             super().__init__(lengths=(3,))
@@ -411,13 +412,8 @@ def test_observations_of_other_spaces_are_stored_as_they_are_kept() -> None:
         def _obs(self) -> Any:
             return np.full((2, 2, 1), 100 * self.t % 256, np.uint8)
 
-    for mode in MODES:
-        stepper = stepper_of([Pixels], mode)
-        seen = [row for row in rows_of_pixels(stepper, 5) if row.valid[0]]
-        assert all(row.obs.dtype == row.next_obs.dtype == np.uint8 for row in seen)
-        assert [int(row.obs[0, 0, 0, 0]) for row in seen][:4] == [0, 100, 200, 0]
-        assert [int(row.next_obs[0, 0, 0, 0]) for row in seen][:4] == [100, 200, 44, 100]
-
-
-def rows_of_pixels(stepper: Stepper, count: int) -> list[Row]:
-    return [stepper.step(np.array([0]))[0] for _ in range(count)]
+    stepper = stepper_of([Pixels], mode)
+    seen = [row for row in (stepper.step(np.array([0]))[0] for _ in range(5)) if row.valid[0]]
+    assert all(row.obs.dtype == row.next_obs.dtype == np.uint8 for row in seen)
+    assert [int(row.obs[0, 0, 0, 0]) for row in seen][:4] == [0, 100, 200, 0]
+    assert [int(row.next_obs[0, 0, 0, 0]) for row in seen][:4] == [100, 200, 44, 100]

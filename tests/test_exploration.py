@@ -189,6 +189,13 @@ def test_an_epsilon_that_is_no_probability_is_refused(epsilon: float) -> None:
         EpsilonGreedy(epsilon)
 
 
+def test_a_schedule_that_leaves_the_probabilities_is_refused_when_it_does() -> None:
+    exploration = EpsilonGreedy(Linear(0.5, -0.5, 8))
+    assert exploration.rate(Clock(4)) == 0.0
+    with pytest.raises(ConfigurationError, match=r"epsilon must be from 0 to 1, not -0\.125"):
+        exploration.rate(Clock(5))
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_a_temperature_that_is_not_above_zero_is_refused(temperature: float) -> None:
     with pytest.raises(ConfigurationError, match=r"above 0, not .*; use Greedy\(\)"):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sbdqn.backups import Double, Greedy
+from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy, QNetwork
@@ -95,7 +96,7 @@ class Naive:
 
 @pytest.mark.parametrize("backup", [Double(), Greedy()])
 def test_fifty_updates_equal_a_naive_implementation(backup: Any) -> None:
-    policy = MlpPolicy(net_arch=(8,))
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False)
     naive = Naive(*networks(policy), double=backup == Double())
     learner = make_learner(policy, backup=backup, max_gradient_norm=0.27)
 
@@ -242,9 +243,7 @@ def test_the_target_network_begins_as_a_copy() -> None:
     online, target = networks(policy)
     assert not torch.equal(online.trunk[0].weight, target.trunk[0].weight)
     learner = Learner(online, target, Scalar(), Double())
-    for mine, theirs in zip(
-        learner.target.parameters(), learner.online.parameters(), strict=True
-    ):
+    for mine, theirs in zip(learner.target.parameters(), learner.online.parameters(), strict=True):
         assert torch.equal(mine, theirs)
         assert mine.data_ptr() != theirs.data_ptr()
 
@@ -330,26 +329,90 @@ def test_the_learning_rate_can_change_between_updates() -> None:
     assert changes == pytest.approx([0.02, 0.005, 0.005, 0.04], rel=1e-4)
 
 
-def test_the_state_dict_continues_as_if_nothing_had_happened() -> None:
-    first, second = make_learner(MlpPolicy()), make_learner(MlpPolicy(), learning_rate=0.3)
-    for step in range(5):
-        first.update(random_batch(step))
-        first.sync(0.1)
-    first.learning_rate = 0.02
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    assert second.learning_rate == 0.02
-    assert second.n_updates == 5
-    for step in range(5, 10):
-        for learner in (first, second):
-            learner.update(random_batch(step))
-            learner.sync(0.1)
+def advanced(learner: Learner, begin: int, end: int) -> Learner:
+    for step in range(begin, end):
+        learner.update(random_batch(step))
+        learner.sync(0.1)
+    return learner
+
+
+def assert_same_weights(first: Learner, second: Learner) -> None:
     assert torch.equal(first.flat.values, second.flat.values)
     for mine, theirs in zip(first.target.parameters(), second.target.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
 
+def test_the_state_dict_continues_as_if_nothing_had_happened() -> None:
+    first, second = advanced(make_learner(MlpPolicy()), 0, 5), make_learner(MlpPolicy())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.n_updates == 5
+    assert_same_weights(advanced(first, 5, 10), advanced(second, 5, 10))
+
+
+def test_the_optimisers_own_settings_outlive_a_state_dict() -> None:
+    first = advanced(make_learner(MlpPolicy()), 0, 5)
+    second = make_learner(MlpPolicy(optimizer_kwargs={"eps": 0.5}), learning_rate=0.3)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    (group,) = second.optimizer.param_groups
+    assert (second.learning_rate, group["lr"], group["eps"]) == (0.3, 0.3, 0.5)
+    accumulated = [each.optimizer.state_dict()["state"][0] for each in (first, second)]
+    assert torch.equal(accumulated[0]["exp_avg"], accumulated[1]["exp_avg"])
+
+
+def test_another_optimiser_begins_afresh_with_the_weights_of_a_state_dict() -> None:
+    first = advanced(make_learner(MlpPolicy()), 0, 5)
+    second = make_learner(MlpPolicy(optimizer_class="RMSprop"))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.optimizer.state_dict()["state"] == {}
+    assert_same_weights(first, second)
+
+
+def test_a_state_without_a_target_network_of_its_own_can_be_loaded_too() -> None:
+    policy = MlpPolicy()
+    first = advanced(make_learner(policy), 0, 5)
+    online, _ = networks(policy, seed=1)
+    second = Learner(online, online, Scalar(), Double())
+    second.set_optimizer(policy.build_optimizer(second.flat, 0.01))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert torch.equal(first.flat.values, second.flat.values)  # not the target's
+
+
+def test_an_optimisers_whole_state_can_be_loaded_with_its_learning_rate() -> None:
+    first, second = make_learner(MlpPolicy()), make_learner(MlpPolicy(), learning_rate=0.3)
+    first.learning_rate = 0.02
+    second.load_optimizer(copy.deepcopy(first.optimizer.state_dict()))
+    assert second.learning_rate == 0.02
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan")])
+def test_a_learning_rate_below_zero_is_refused(rate: float) -> None:
+    learner = linear_learner()
+    with pytest.raises(ConfigurationError, match=f"rate must be at least 0, not {rate}"):
+        learner.learning_rate = rate
+    assert learner.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("reward", "weight", "loss"),
+    [(float("nan"), 1.0, "nan"), (float("inf"), 1.0, "inf"), (0.0, float("inf"), "1.5")],
+)
+def test_a_loss_or_a_gradient_that_is_not_finite_is_reported_with_its_update(
+    reward: float, weight: float, loss: str
+) -> None:
+    learner = linear_learner()
+    learner.require_finite()  # nothing has happened yet
+    learner.update(hand_batch((1.0, 1.0)))
+    learner.require_finite()
+    learner = linear_learner()
+    learner.update(hand_batch((1.0, 1.0))._replace(weight=torch.zeros(2)))
+    batch = hand_batch((weight, 1.0))
+    learner.update(batch._replace(reward=torch.tensor([reward, 0.5])))
+    with pytest.raises(NonFiniteError, match=f"not finite in update 2: the loss is {loss}, the"):
+        learner.require_finite()
+
+
 def assert_compiled_equals_eager() -> None:
-    policy = MlpPolicy(net_arch=(8,))
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False)
     eager, compiled = make_learner(policy), make_learner(policy, compile=True)
     for step in range(10):
         expected = eager.update(random_batch(step))

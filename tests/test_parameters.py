@@ -17,6 +17,7 @@ from torch import nn, optim
 import sbdqn
 from sbdqn import DQN, MlpPolicy, backups, exploration, heads, replay, schedules
 from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
+from sbdqn.parameters import Parameter
 from tests.environments import ChainEnv, CountingEnv
 
 PARAMETERS = list(inspect.signature(DQN).parameters)
@@ -661,6 +662,24 @@ def test_set_params_changes_all_or_nothing(impossible: dict[str, Any]) -> None:
     assert model.env is env
 
 
+def test_an_environment_that_cannot_be_made_changes_nothing() -> None:
+    def fail() -> CountingEnv:
+        raise ArithmeticError("not made")
+
+    model = built(env_kwargs={"index": 3})
+    before, env = model.get_params(), model.env
+    for change in (model.set_env, lambda given: model.set_params(env=given, gamma=0.5)):
+        with pytest.raises(ArithmeticError, match="not made"):
+            change(lambda **kwargs: fail())
+        with pytest.raises(SpaceError):
+            change(lambda **kwargs: ChainEnv())
+    with pytest.raises(SpaceError):
+        model.set_env(ChainEnv())
+    assert model.get_params() == before
+    assert model.env is env
+    assert model.replay_buffer.gamma == before["gamma"]
+
+
 def test_a_refused_environment_is_closed_if_the_model_made_it() -> None:
     class Closing(ChainEnv):
         closed = 0
@@ -700,6 +719,10 @@ def test_assigning_an_attribute_takes_effect_in_a_built_model() -> None:
     assert model.replay_buffer.gamma == 0.5
     with pytest.raises(ConfigurationError, match="buffer_size cannot change"):
         model.buffer_size = 300
+
+
+def test_on_the_class_a_parameter_is_itself() -> None:
+    assert isinstance(DQN.gamma, Parameter)
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES_OF_THEIR_OWN)

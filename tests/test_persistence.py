@@ -241,7 +241,7 @@ VALUES: dict[str, list[Any]] = {
     "tensorboard_log": ["logs", Path("some/logs")],
     "verbose": [1],
     "seed": [7, 2**70, None],
-    "device": ["cpu"],
+    "device": ["cpu", torch.device("cpu")],
     "compile": [True],
 }
 
@@ -259,7 +259,7 @@ def test_every_parameter_survives(name: str, value: Any, monkeypatch: pytest.Mon
     model = small(**{"env": "CartPole-v1", name: value})
     model.save(file)
     # `device` says where to load to; the machine may be another one.
-    loaded = DQN.load(file, device="cpu" if name == "device" else "auto")
+    loaded = DQN.load(file, device=value if name == "device" else "auto")
     assert loaded.get_params() == model.get_params()
     kept = loaded.get_params()[name]
     assert type(kept) in (type(value), int, float)
@@ -464,6 +464,75 @@ def test_load_refuses_an_environment_of_other_spaces(saved: bytes) -> None:
         DQN.load(io.BytesIO(saved), env=other)
 
 
+def test_a_learning_rate_given_to_load_is_in_effect_at_once(saved: bytes) -> None:
+    loaded = DQN.load(io.BytesIO(saved), learning_rate=0.125)
+    assert loaded.learner.learning_rate == 0.125
+
+
+def test_a_seed_given_to_load_restarts_the_generators(saved: bytes) -> None:
+    def draws(seed: int) -> list[float]:
+        loaded = DQN.load(io.BytesIO(saved), seed=seed)
+        assert loaded.seed == seed
+        return loaded.trainer.rng.random(3).tolist()
+
+    assert draws(5) == draws(5)
+    assert draws(5) != draws(6)
+
+
+def test_another_optimiser_begins_afresh(saved: bytes) -> None:
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_class="SGD")
+    loaded = DQN.load(io.BytesIO(saved), policy=policy)
+    assert type(loaded.learner.optimizer) is optim.SGD
+    assert loaded.learner.optimizer.state_dict()["state"] == {}
+    np.testing.assert_array_equal(
+        loaded.q_values(OBSERVATIONS), DQN.load(io.BytesIO(saved)).q_values(OBSERVATIONS)
+    )
+
+
+def test_an_optimiser_keeps_the_settings_given_to_load(saved: bytes) -> None:
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_kwargs={"eps": 0.5})
+    loaded = DQN.load(io.BytesIO(saved), policy=policy)
+    (group,) = loaded.learner.optimizer.param_groups
+    assert group["eps"] == 0.5
+    mine, theirs = (
+        model.learner.optimizer.state_dict()["state"][0]["exp_avg"]
+        for model in (loaded, DQN.load(io.BytesIO(saved)))
+    )
+    assert torch.equal(mine, theirs)
+
+
+def test_an_id_that_names_a_module_is_not_imported_without_trust(
+    saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unpleasant.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    parameters = {**member(saved, "parameters.json"), "env": "unpleasant:CartPole-v1"}
+    archive = changed(saved, parameters_json=json.dumps(parameters).encode())
+    with pytest.raises(CheckpointError, match="'unpleasant:CartPole-v1', and making it imports"):
+        DQN.load(archive)
+    assert DQN.load(archive, env=CountingEnv).get_params()["env"] is CountingEnv
+    loaded = DQN.load(archive, trusted=True)
+    with pytest.raises(SystemExit, match="imported"):
+        _ = loaded.env
+
+
+def test_an_environment_of_the_file_is_made_when_it_is_needed() -> None:
+    file = io.BytesIO()
+    model = small(env="CartPole-v1")
+    model.save(file)
+    archive = changed(
+        file.getvalue(),
+        parameters_json=json.dumps(
+            {**member(file.getvalue(), "parameters.json"), "env": "NotInstalled-v0"}
+        ).encode(),
+    )
+    loaded = DQN.load(archive)
+    np.testing.assert_array_equal(loaded.q_values([0.0] * 4), model.q_values([0.0] * 4))
+    assert loaded.n_envs == 1
+    with pytest.raises(ConfigurationError, match="NotInstalled"):
+        loaded.learn(1)
+
+
 def test_load_takes_any_number_of_environments(saved: bytes) -> None:
     assert DQN.load(io.BytesIO(saved), env=CountingEnv()).learn(5).n_envs == 1
     assert DQN.load(io.BytesIO(saved), env=CountingEnv, n_envs=3).learn(5).n_envs == 3
@@ -545,6 +614,20 @@ def test_only_the_parameter_that_needs_it_is_pickled() -> None:
     assert member(file.getvalue(), "metadata.json")["objects"] == ["policy_kwargs"]
     loaded = DQN.load(file, policy_kwargs={"net_arch": [8]})
     assert loaded.get_params()["env_kwargs"] == {"lengths": (2, 3)}
+
+
+def test_spaces_within_parameters_are_described_where_they_can_be() -> None:
+    def told(**kwargs: spaces.Space[Any]) -> CountingEnv:
+        return CountingEnv()
+
+    kwargs = {"known": spaces.Box(0, 1, (2,)), "other": spaces.Tuple([spaces.Discrete(2)])}
+    for names, objects in ((["known"], []), (["known", "other"], ["env_kwargs"])):
+        file = io.BytesIO()
+        model = small(env=told, env_kwargs={name: kwargs[name] for name in names})
+        model.save(file)
+        assert member(file.getvalue(), "metadata.json")["objects"] == objects
+        loaded = DQN.load(file, trusted=bool(objects))
+        assert loaded.get_params()["env_kwargs"] == model.get_params()["env_kwargs"]
 
 
 @pytest.mark.parametrize(
@@ -726,7 +809,10 @@ def test_a_senseless_description_is_reported(saved: bytes, description: Any) -> 
         DQN.load(with_state(saved, put))
 
 
-COUNTERS = ("num_timesteps", "episodes", "n_updates", "since_round", "episodes_since_round")
+COUNTERS = (
+    *("num_timesteps", "episodes", "total_timesteps", "n_updates"),
+    *("since_round", "episodes_since_round"),
+)
 
 
 @pytest.mark.parametrize("rubbish", [None, 5, "x", [1], {"$dict": []}])
@@ -744,10 +830,16 @@ def test_a_senseless_state_is_reported(saved: bytes, part: str, rubbish: Any) ->
         def replace_one(state: dict[str, Any], place: int = place) -> None:
             state[part]["$dict"][place][1] = rubbish
 
-        if rubbish == 5 and name in COUNTERS:
+        if name == "optimizer_class" or (rubbish == 5 and name in COUNTERS):
             continue
         with pytest.raises(CheckpointError, match="damaged"):
             DQN.load(with_state(saved, replace_one))
+
+
+@pytest.mark.parametrize("state", [{"$tuple": []}, {"$float": "1"}, {"$path": "x"}])
+def test_a_state_that_is_none_is_reported(saved: bytes, state: Any) -> None:
+    with pytest.raises(CheckpointError, match="its state is a "):
+        DQN.load(changed(saved, state_json=json.dumps(state).encode()))
 
 
 def test_an_unknown_parameter_in_the_file_is_reported(saved: bytes) -> None:

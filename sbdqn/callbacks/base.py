@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sbdqn.errors import ConfigurationError, NotReadyError
@@ -180,6 +181,7 @@ class CallbackList(BaseCallback):
     def __init__(self, callbacks: Sequence[BaseCallback]) -> None:
         super().__init__()
         self.callbacks = list(callbacks)
+        self._started: list[BaseCallback] = []
         for callback in self.callbacks:
             callback.parent = self
 
@@ -200,8 +202,10 @@ class CallbackList(BaseCallback):
             callback.update_locals(locals_)
 
     def _on_training_start(self) -> None:
+        self._started = []
         for callback in self.callbacks:
             callback.on_training_start(self.locals, self.globals)
+            self._started.append(callback)
 
     def _on_rollout_start(self) -> None:
         for callback in self.callbacks:
@@ -221,8 +225,10 @@ class CallbackList(BaseCallback):
             callback.on_rollout_end()
 
     def _on_training_end(self) -> None:
-        for callback in self.callbacks:
-            callback.on_training_end()
+        # All that were started are ended, whichever of them fails.
+        with ExitStack() as stack:
+            for callback in reversed(self._started):
+                stack.callback(callback.on_training_end)
 
 
 class ConvertCallback(BaseCallback):

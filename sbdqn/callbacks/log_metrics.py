@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import time
 from typing import Literal, TypeAlias
 
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
-from sbdqn.errors import ConfigurationError, NonFiniteError
+from sbdqn.errors import ConfigurationError
 
 LogInterval: TypeAlias = int | tuple[int, Literal["step", "episode"]] | None
 DEFAULT_INTERVAL_STEPS = 1_000
@@ -58,6 +57,7 @@ class LogMetrics(BaseCallback):
         self._record_time()
         self._record_training()
         self.logger.dump(self.model.num_timesteps)
+        self.model.learner.require_finite()
 
     def _counter(self) -> int:
         return self.model.trainer.episodes if self._by_episodes else self.model.num_timesteps
@@ -99,14 +99,6 @@ class LogMetrics(BaseCallback):
         }
         for key, value in figures.items():
             self.logger.record(key, value)
-        wrong = {key: value for key, value in figures.items() if not math.isfinite(value)}
-        if wrong:
-            self.logger.dump(self.model.num_timesteps)
-            raise NonFiniteError(
-                f"not finite after {learner.n_updates} updates and {self.model.num_timesteps} "
-                f"timesteps: {wrong}; the weights are not to be trusted. Look at the scale of "
-                f"rewards and observations, the learning rate and max_grad_norm"
-            )
 
 
 def _counted(interval: LogInterval) -> tuple[int, str]:

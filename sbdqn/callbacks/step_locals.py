@@ -25,8 +25,9 @@ class StepLocals(Mapping[str, Any]):
         valid: (E,) whether this was a transition at all; False where the
             environment spent the step on resetting itself.
         infos: a list of E dicts; where an episode ended, `"episode"` holds its
-            return `r` and length `l`, and `"TimeLimit.truncated"` says whether
-            it was only cut short.
+            return `r` and length `l`, `"terminal_observation"` its last
+            observation, and `"TimeLimit.truncated"` whether it was only cut
+            short.
         episodes: the episodes that ended.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 
-from sbdqn.callbacks.base import BaseCallback
+from sbdqn.callbacks.base import BaseCallback, EventCallback
 from sbdqn.errors import ConfigurationError
 
 
@@ -15,6 +15,11 @@ class TargetUpdate(BaseCallback, ABC):
     """
 
     def _init_callback(self) -> None:
+        if isinstance(self.parent, EventCallback):
+            raise ConfigurationError(
+                f"{type(self).__name__} keeps its own clock, so it must be passed to learn itself, "
+                f"not inside {type(self.parent).__name__}"
+            )
         if self.model.q_net_target is self.model.q_net:
             raise ConfigurationError(
                 f"{type(self).__name__} needs a target network, which "

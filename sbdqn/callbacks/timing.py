@@ -18,10 +18,13 @@ class Every:
             raise ConfigurationError(f"an interval must be at least 1, not {interval!r}")
         self.interval = interval
         self._last = 0
+        self._is_started = False
 
     def start(self, count: int) -> None:
-        """Intervals begin here."""
-        self._last = count
+        """Intervals begin here, unless they began before and the counter goes on."""
+        if not self._is_started or count < self._last:
+            self._last = count
+        self._is_started = True
 
     def is_due(self, count: int) -> bool:
         """Whether an interval has ended since the last one that did."""

@@ -69,7 +69,8 @@ class FaultReporting(VectorWrapper[Any, Any, Any, Any, Any]):
                 raise
             errors: Any = self._workers.error_queue
             if errors.last is None and isinstance(error, KeyboardInterrupt):
-                raise  # Ctrl-C in this process alone
+                _terminate(self._workers)  # their answer would be taken for a later one
+                raise
             raise _report(self._workers, errors.last, error) from error
 
 

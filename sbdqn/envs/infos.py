@@ -15,7 +15,12 @@ def split_infos(infos: Mapping[str, Any], n_envs: int) -> list[dict[str, Any]]:
         if key.startswith("_") and key[1:] in infos:
             continue
         present = infos.get(f"_{key}", np.ones(n_envs, dtype=np.bool_))
-        each = split_infos(values, n_envs) if isinstance(values, Mapping) else values
+        if isinstance(values, Mapping):
+            each: Any = split_infos(values, n_envs)
+        elif isinstance(values, (list, tuple, np.ndarray)) and len(values) == n_envs:
+            each = values
+        else:  # said of all environments at once
+            each = [values] * n_envs
         for env in np.flatnonzero(present):
             split[env][key] = each[env]
     return split

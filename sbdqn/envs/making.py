@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import importlib
+import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
@@ -81,9 +82,10 @@ class _Maker:
 
     make: Callable[..., Any]
     kwargs: dict[str, Any]
+    made_by: int = field(default_factory=os.getpid)
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
-        if multiprocessing.parent_process() is not None:
+        if os.getpid() != self.made_by:
             # The terminal interrupts the whole process group; only the parent decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         env = self.make(**self.kwargs)
@@ -107,7 +109,10 @@ def _from_id(
     env_id: str, n_envs: int, vectorization: Vectorization, kwargs: dict[str, Any]
 ) -> VectorEnv[Any, Any, Any]:
     try:
-        spec = gymnasium.spec(env_id)
+        module, _, _ = env_id.rpartition(":")
+        if module:  # "module:Name-v0": the module registers it
+            importlib.import_module(module)
+        spec = gymnasium.spec(env_id.rpartition(":")[2])
         has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
         native = vectorization == "vector_entry_point"
         if native or (vectorization == "auto" and has_own and n_envs > 1):

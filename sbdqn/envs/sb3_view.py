@@ -56,7 +56,12 @@ class SB3View:
         self.abandon_episodes()
         obs, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(actions))
         dones = terminated | truncated
-        return np.array(obs), rewards, dones, split_infos(infos, self.num_envs)
+        split = split_infos(infos, self.num_envs)
+        for env in np.flatnonzero(dones):
+            final = split[env].get("final_obs", obs[env])
+            split[env]["terminal_observation"] = np.array(final)
+            split[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
+        return np.array(obs), rewards, dones, split
 
     def render(self, mode: str | None = None) -> Any:
         """Render as the environment's `render_mode` says.

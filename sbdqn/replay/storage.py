@@ -160,15 +160,16 @@ class Storage:
         """Become what `state_dict` described.
 
         Raises:
-            ConfigurationError: if the state is of another size, another number
+            ConfigurationError: if the state is of another size, dtype or number
                 of environments, or another `n_steps`.
         """
-        given = (state["rows"], len(state["row"]), state["n_steps"], *state["obs"].shape[1:])
-        mine = (self.rows, self.n_envs, self.n_steps, *self._obs.shape[1:])
+        obs = state["obs"]
+        given = (state["rows"], len(state["row"]), state["n_steps"], obs.dtype, *obs.shape[1:])
+        mine = (self.rows, self.n_envs, self.n_steps, self._obs.dtype, *self._obs.shape[1:])
         if given != mine:
             raise ConfigurationError(
-                f"this replay has (rows, environments, n_steps, *observation shape) = {mine}, "
-                f"the stored one {given}; they must be equal"
+                f"this replay has (rows, environments, n_steps, dtype, *observation shape) = "
+                f"{mine}, the stored one {given}; they must be equal"
             )
         used = len(state["action"])
         self._obs[:used].copy_(state["obs"])

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from sbdqn import DQN, MlpPolicy
 from sbdqn.envs import SB3View
@@ -59,12 +59,26 @@ def test_step_returns_four_values_with_an_info_for_each(view: SB3View) -> None:
     np.testing.assert_array_equal(obs, [[0, 0, 3], [1, 0, 3]])
     np.testing.assert_array_equal(dones, [True, True])
     assert rewards.tolist() == [CountingEnv.reward(index, 0, 2) for index in range(2)]
-    assert infos == [{"is_success": True}, {"is_success": False}]
+    assert [info["is_success"] for info in infos] == [True, False]
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
+    assert [info["terminal_observation"].tolist() for info in infos] == obs.tolist()
     obs, rewards, dones, infos = view.step(np.array([0, 1]))
     np.testing.assert_array_equal(obs, [[0, 1, 0], [1, 1, 0]])
     assert rewards.tolist() == [0, 0]
     assert not dones.any()
     assert infos == [{}, {}]
+
+
+def test_the_terminal_observation_is_the_true_last_one_under_same_step() -> None:
+    makers = [lambda index=index: PaintingEnv(index) for index in range(2)]
+    env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    view = SB3View(env, lambda: None)
+    view.reset()
+    for _ in range(3):
+        obs, _, dones, infos = view.step([0, 0])
+    assert dones.all()
+    assert obs.tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert [info["terminal_observation"].tolist() for info in infos] == [[0, 0, 3], [1, 0, 3]]
 
 
 def test_observations_are_not_overwritten_by_later_steps(view: SB3View) -> None:

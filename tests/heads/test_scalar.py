@@ -71,9 +71,7 @@ def test_the_target_is_the_reward_and_the_discounted_value_of_the_believed_actio
 
 
 def test_a_policy_that_mixes_actions_mixes_their_values() -> None:
-    target = Scalar().target(
-        batch([0.0], [1.0]), believing([[0.25, 0.75]]), values([4.0, 8.0])
-    )
+    target = Scalar().target(batch([0.0], [1.0]), believing([[0.25, 0.75]]), values([4.0, 8.0]))
     assert target.tolist() == [7.0]
 
 
@@ -88,9 +86,7 @@ def test_the_bonus_joins_the_reward_and_the_penalty_the_next_value() -> None:
 
 
 def test_a_terminal_state_ignores_the_future() -> None:
-    target = Scalar().target(
-        batch([1.5], [0.0]), believing([[0.0, 1.0]]), values([1e30, -1e30])
-    )
+    target = Scalar().target(batch([1.5], [0.0]), believing([[0.0, 1.0]]), values([1e30, -1e30]))
     assert target.tolist() == [1.5]
 
 

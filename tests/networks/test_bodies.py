@@ -98,7 +98,7 @@ def test_an_image_has_three_axes_of_bytes() -> None:
 
 
 def test_another_space_is_refused_with_the_way_out() -> None:
-    with pytest.raises(SpaceError, match="cannot read observations of Tuple.*FlattenObservation"):
+    with pytest.raises(SpaceError, match=r"cannot read observations of Tuple.*FlattenObservation"):
         Encoder(spaces.Tuple([spaces.Discrete(2)]))
 
 

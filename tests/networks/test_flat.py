@@ -94,7 +94,9 @@ def test_parameters_and_gradients_are_views_of_one_tensor() -> None:
     (module(obs) - target).square().mean().backward()
     gradients = [parameter.grad for parameter in module.parameters()]
     assert all(gradient is not None for gradient in gradients)
-    assert torch.equal(flat.gradient, torch.cat([g.reshape(-1) for g in gradients if g is not None]))
+    assert torch.equal(
+        flat.gradient, torch.cat([g.reshape(-1) for g in gradients if g is not None])
+    )
     assert flat.values.grad is flat.gradient
     assert flat.gradient.abs().sum() > 0
 

@@ -55,7 +55,9 @@ def collected(
     return replay
 
 
-def expected(obs: Any, n_steps: int, make: MakeEnv = CountingEnv) -> tuple[float, float, list[float]]:
+def expected(
+    obs: Any, n_steps: int, make: MakeEnv = CountingEnv
+) -> tuple[float, float, list[float]]:
     """The return, the discount and the successor of the transition at `obs`."""
     index, episode, t = map(int, obs)
     env = make(index)

@@ -301,7 +301,9 @@ def test_a_batch_has_the_dtypes_and_shapes_that_the_record_promises() -> None:
     row = row_of(0, 1.5, 1, True, GO)._replace(obs=obs, next_obs=obs + 250)
     storage.add(row)
     batch = storage.read(np.zeros(4, np.int64))
-    described = {name: (tuple(column.shape), column.dtype) for name, column in batch._asdict().items()}
+    described = {
+        name: (tuple(column.shape), column.dtype) for name, column in batch._asdict().items()
+    }
     assert described == {
         "obs": ((4, 2, 3), torch.uint8),
         "action": ((4,), torch.int64),
@@ -414,22 +416,32 @@ def add_both_until(replay: UniformReplay, begin: int, end: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"capacity": 21}, {"n_envs": 2}, {"n_steps": 2}, {"obs_shape": (2,)}]
+    ("changes", "given"),
+    [
+        ({"capacity": 21}, "(22, 1, 3, torch.float32, 1)"),
+        ({"n_envs": 2}, "(11, 2, 3, torch.float32, 1)"),
+        ({"n_steps": 2}, "(21, 1, 2, torch.float32, 1)"),
+        ({"obs_shape": (2,)}, "(21, 1, 3, torch.float32, 2)"),
+        ({"obs_dtype": np.dtype(np.uint8)}, "(21, 1, 3, torch.uint8, 1)"),
+    ],
 )
-def test_the_state_of_another_replay_is_refused_with_the_numbers(changes: dict[str, Any]) -> None:
+def test_the_state_of_another_replay_is_refused_with_the_numbers(
+    changes: dict[str, Any], given: str
+) -> None:
     state = storage_of(**changes).state_dict()
     with pytest.raises(ConfigurationError) as raised:
         storage_of().load_state_dict(state)
-    assert "(rows, environments, n_steps, *observation shape) = (21, 1, 3, 1)" in str(raised.value)
+    message = str(raised.value)
+    assert "(rows, environments, n_steps, dtype, *observation shape)" in message
+    assert "(21, 1, 3, torch.float32, 1)" in message
+    assert given in message
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((4,), np.float32), ((), np.int64), ((3, 16, 16), np.uint8)]
 )
 def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any) -> None:
-    layout = replace(
-        LAYOUT, obs_shape=shape, obs_dtype=np.dtype(dtype), capacity=20_000, n_envs=3
-    )
+    layout = replace(LAYOUT, obs_shape=shape, obs_dtype=np.dtype(dtype), capacity=20_000, n_envs=3)
     tracemalloc.start()
     try:
         replay = Uniform().build(layout)
@@ -491,7 +503,9 @@ EVENTS = st.sampled_from([BEGIN, GO, GO, GO, TERMINATE, TRUNCATE, NOTHING])
 def test_the_ring_holds_what_a_list_would_whatever_happens(
     data: st.DataObject, n_envs: int, n_steps: int, spare: int
 ) -> None:
-    layout = replace(LAYOUT, n_envs=n_envs, n_steps=n_steps, capacity=n_envs * (n_steps + 1) + spare)
+    layout = replace(
+        LAYOUT, n_envs=n_envs, n_steps=n_steps, capacity=n_envs * (n_steps + 1) + spare
+    )
     storage, endless = Storage(layout), EndlessList(layout)
     first, obs = np.ones(n_envs, np.bool_), np.arange(n_envs) * 10_000
     for _ in range(data.draw(st.integers(1, 30))):

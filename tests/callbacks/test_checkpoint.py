@@ -1,0 +1,84 @@
+"""Saving while training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sbdqn import DQN
+from sbdqn.callbacks import CheckpointCallback, EveryNTimesteps
+from sbdqn.errors import ConfigurationError
+from tests.callbacks.models import small
+
+ENDLESS = {"env_kwargs": {"lengths": (1000,)}}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("n_envs", "moments"), [(1, [10, 20, 30]), (4, [12, 20, 32])])
+def test_files_are_named_after_the_timesteps(
+    tmp_path: Path, n_envs: int, moments: list[int]
+) -> None:
+    folder = tmp_path / "some" / "folder"
+    small(n_envs=n_envs, **ENDLESS).learn(35, callback=CheckpointCallback(10, folder))
+    assert names(folder) == [f"rl_model_{moment}_steps.zip" for moment in moments]
+    for moment in moments:
+        assert DQN.load(folder / f"rl_model_{moment}_steps.zip").num_timesteps == moment
+
+
+def test_a_file_holds_the_model_of_its_moment(tmp_path: Path) -> None:
+    values = []
+
+    class Checked(CheckpointCallback):
+        def _on_step(self) -> bool:
+            goes_on = super()._on_step()
+            if self.num_timesteps == 20:
+                values.append(self.model.q_values([0, 0, 0]))
+            return goes_on
+
+    model = small().learn(60, callback=Checked(20, str(tmp_path), name_prefix="x"))
+    kept = DQN.load(tmp_path / "x_20_steps").q_values([0, 0, 0])
+    np.testing.assert_array_equal(kept, values[0])
+    assert not np.array_equal(kept, model.q_values([0, 0, 0]))
+
+
+def test_the_replay_is_saved_too_if_asked_for(tmp_path: Path) -> None:
+    callback = CheckpointCallback(20, tmp_path, name_prefix="dqn", save_replay_buffer=True)
+    small(**ENDLESS).learn(20, callback=callback)
+    assert names(tmp_path) == ["dqn_20_steps.zip", "dqn_replay_buffer_20_steps.zip"]
+    model = small()
+    model.load_replay_buffer(tmp_path / "dqn_replay_buffer_20_steps.zip")
+    assert model.replay_buffer.stored == 20
+
+
+def test_only_the_highest_verbosity_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verbose in (0, 1, 2):
+        callback = CheckpointCallback(20, tmp_path, save_replay_buffer=True, verbose=verbose)
+        small(**ENDLESS).learn(20, callback=callback)
+        printed = capsys.readouterr().out
+        assert printed.count("Saved ") == (2 if verbose == 2 else 0)
+    assert str(tmp_path / "rl_model_20_steps.zip") in printed
+
+
+def test_a_second_learn_goes_on_saving(tmp_path: Path) -> None:
+    callback = CheckpointCallback(10, tmp_path)
+    small(**ENDLESS).learn(15, callback=callback).learn(7, callback=callback)
+    assert names(tmp_path) == ["rl_model_10_steps.zip", "rl_model_20_steps.zip"]
+
+
+def test_it_can_be_the_child_of_an_event(tmp_path: Path) -> None:
+    callback = EveryNTimesteps(20, CheckpointCallback(1, tmp_path))
+    small(**ENDLESS).learn(45, callback=callback)
+    assert names(tmp_path) == ["rl_model_20_steps.zip", "rl_model_40_steps.zip"]
+
+
+@pytest.mark.parametrize("save_freq", [0, -10])
+def test_the_interval_is_at_least_one(save_freq: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        CheckpointCallback(save_freq, tmp_path)
