@@ -35,7 +35,6 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     NotReadyError,
-    SbdqnError,
     SpaceError,
 )
 from sbdqn.learner import Learner

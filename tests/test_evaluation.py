@@ -113,8 +113,10 @@ def test_what_was_made_is_closed_and_what_was_given_is_not() -> None:
     evaluate_policy(Always(1), Closing, 1)
     assert Closing.closed == 1
     evaluate_policy(Always(1), Closing(), 1)
-    evaluate_policy(Always(1), SyncVectorEnv([Closing]), 1)
+    theirs = SyncVectorEnv([Closing])
+    evaluate_policy(Always(1), theirs, 1)
     assert Closing.closed == 1
+    theirs.close()
 
 
 def test_the_seed_is_that_of_the_first_reset() -> None:

@@ -8,6 +8,7 @@ there is no VecNormalize here.
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from sbdqn import DQN
+from sbdqn import DQN, callbacks, evaluate_policy
 from sbdqn.envs import SB3View
 
 IMPORTS = {
@@ -697,3 +698,49 @@ def test_a_logger_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "Logging to sb3_log" in printed
     assert "| time/" in printed
+
+
+DEFAULTS: dict[Any, dict[str, Any]] = {
+    evaluate_policy: {
+        "n_eval_episodes": 10,
+        "deterministic": True,
+        "render": False,
+        "callback": None,
+        "reward_threshold": None,
+        "return_episode_rewards": False,
+        "warn": True,
+    },
+    callbacks.BaseCallback: {"verbose": 0},
+    callbacks.EventCallback: {"callback": None, "verbose": 0},
+    callbacks.CheckpointCallback: {
+        "name_prefix": "rl_model",
+        "save_replay_buffer": False,
+        "verbose": 0,
+    },
+    callbacks.ConvertCallback: {"verbose": 0},
+    callbacks.EvalCallback: {
+        "callback_on_new_best": None,
+        "callback_after_eval": None,
+        "n_eval_episodes": 5,
+        "eval_freq": 10_000,
+        "log_path": None,
+        "best_model_save_path": None,
+        "deterministic": True,
+        "render": False,
+        "verbose": 1,
+        "warn": True,
+    },
+    callbacks.StopTrainingOnRewardThreshold: {"verbose": 0},
+    callbacks.StopTrainingOnNoModelImprovement: {"min_evals": 0, "verbose": 0},
+    callbacks.StopTrainingOnMaxEpisodes: {"verbose": 0},
+    DQN.predict: {"state": None, "episode_start": None},  # but greedy unless told otherwise
+    DQN.learn: {"callback": None, "tb_log_name": "DQN", "progress_bar": False},
+    DQN.set_parameters: {"exact_match": True},
+}
+
+
+@pytest.mark.parametrize("thing", DEFAULTS, ids=lambda thing: thing.__qualname__)
+def test_defaults_are_those_of_sb3(thing: Any) -> None:
+    parameters = inspect.signature(thing).parameters
+    known = {name: parameters[name].default for name in DEFAULTS[thing]}
+    assert known == DEFAULTS[thing]

@@ -45,6 +45,8 @@ class LogMetrics(BaseCallback):
     def _on_training_end(self) -> None:
         if self._dumped_at != self.model.num_timesteps:
             self.write()
+        elif self._updates_at_dump != self.model.learner.n_updates:
+            self.model.learner.require_finite()
 
     def write(self) -> None:
         """Write all figures now.
@@ -53,6 +55,7 @@ class LogMetrics(BaseCallback):
             NonFiniteError: if the loss or the gradient is NaN or infinite.
         """
         self._dumped_at = self.model.num_timesteps
+        self._updates_at_dump = self.model.learner.n_updates
         self._record_rollout()
         self._record_time()
         self._record_training()

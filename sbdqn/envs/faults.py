@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.async_vector_env import AsyncState
@@ -32,7 +32,13 @@ class _RecordingQueue:
         return self.last
 
 
-class FaultReporting(VectorWrapper[Any, Any, Any, Any, Any]):
+if TYPE_CHECKING:
+    Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    Wrapper = VectorWrapper  # not generic before gymnasium 1.3
+
+
+class FaultReporting(Wrapper):
     """Reports a worker's exception with its traceback and environment index.
 
     Environments that run in this process raise as they always do.
@@ -60,6 +66,9 @@ class FaultReporting(VectorWrapper[Any, Any, Any, Any, Any]):
         if self._workers is None:
             return self.env.step(actions)
         return self._watch(lambda: self.env.step(actions))
+
+    def __del__(self) -> None:
+        """Leave the environment open; gymnasium before 1.3 would close it here."""
 
     def _watch(self, call: Callable[[], Result]) -> Result:
         try:

@@ -97,6 +97,13 @@ class _Maker:
         return env
 
 
+class _Borrowing(SyncVectorEnv):
+    """Around an environment that is somebody else's."""
+
+    def __del__(self) -> None:
+        """Leave the environment open; gymnasium before 1.3 would close it here."""
+
+
 @dataclass(frozen=True)
 class _ById:
     id: str
@@ -154,7 +161,7 @@ def _from_made(
                 f"n_envs={n_envs}, but a single environment was passed; pass its id, or a callable "
                 f"that makes it, to have several"
             )
-        return SyncVectorEnv([lambda: env])
+        return _Borrowing([lambda: env])
     if n_envs not in (1, env.num_envs):
         raise ConfigurationError(
             f"n_envs={n_envs}, but the vector environment has {env.num_envs}; leave n_envs out"

@@ -280,6 +280,14 @@ def test_a_loss_that_is_not_finite_is_reported_at_the_end_at_the_latest() -> Non
     assert model.num_timesteps == 150
 
 
+def test_the_updates_after_the_last_log_are_looked_at_too() -> None:
+    exploding = functools.partial(Exploding, after=0)
+    model, memory = watched(exploding, loss="mse", learning_starts=39)
+    with pytest.raises(NonFiniteError, match="not finite in update 1"):
+        model.learn(40, log_interval=(40, "step"))
+    assert [step for step, _ in memory.dumps] == [40]
+
+
 # Run folders --------------------------------------------------------------------------------
 
 

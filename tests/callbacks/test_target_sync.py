@@ -168,6 +168,7 @@ def test_without_a_target_network_there_is_nothing_to_sync() -> None:
 
 @pytest.mark.parametrize("interval", [0, -1])
 def test_an_interval_is_at_least_one(interval: int) -> None:
+    assert TargetSync(interval=1, tau=1).interval == 1
     with pytest.raises(ConfigurationError, match=f"interval must be at least 1, not {interval}"):
         TargetSync(interval=interval)
 
