@@ -73,6 +73,15 @@ def test_a_backup_leaves_the_values_it_was_given_alone() -> None:
     assert torch.equal(given, FOLLOWING_Q)
 
 
+@pytest.mark.parametrize("backup", [Greedy(), Double()])
+def test_a_single_action_is_believed_in(backup: Any) -> None:
+    only = torch.tensor([[3.0], [-3.0]])
+    bootstrap = backup(a_batch(), only, lambda obs: only, never_asked)
+    assert bootstrap.policy.tolist() == [[1.0], [1.0]]
+    assert bootstrap.bonus.tolist() == [0.0, 0.0]
+    assert bootstrap.penalty.tolist() == [[0.0], [0.0]]
+
+
 def test_backups_are_values_that_compare() -> None:
     assert Double() == Double() != Greedy()
     assert repr(Double()) == "Double()"

@@ -424,6 +424,7 @@ def assert_compiled_equals_eager() -> None:
     torch.testing.assert_close(compiled.flat.values, eager.flat.values, rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_the_update_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     compile_ = torch.compile

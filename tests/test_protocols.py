@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from sbdqn.protocols import (
     value_at,
 )
 from sbdqn.replay import Uniform
-from sbdqn.schedules import Linear, OfProgress
+from sbdqn.schedules import Constant, Exponential, Linear, Multiplicative, OfProgress
 from sbdqn.types import Clock
 
 
@@ -42,22 +43,33 @@ def test_an_object_with_the_method_is_a_schedule_without_a_base_class() -> None:
     assert value_at(Halving(), Clock(1_000, 3)) == 0.125
 
 
-@pytest.mark.parametrize(
-    ("protocol", "value"),
-    [
-        (Schedule, Linear(1.0, 0.0, 1)),
-        (Schedule, OfProgress(float)),
-        (Head, Scalar()),
-        (Backup, backups.Greedy()),
-        (Backup, backups.Double()),
-        (Exploration, exploration.EpsilonGreedy(0.1)),
-        (Exploration, exploration.Greedy()),
-        (Exploration, exploration.Boltzmann(1.0)),
-        (ReplaySpec, Uniform()),
-        (PolicySpec, MlpPolicy()),
-    ],
-)
+SPECS = [
+    (Schedule, Constant(0.1)),
+    (Schedule, Linear(1.0, 0.0, 1)),
+    (Schedule, Exponential(1.0, 0.0, 0.1)),
+    (Schedule, Multiplicative(1.0, 0.0, 0.1)),
+    (Schedule, OfProgress(float)),
+    (Head, Scalar()),
+    (Backup, backups.Greedy()),
+    (Backup, backups.Double()),
+    (Exploration, exploration.EpsilonGreedy(0.1)),
+    (Exploration, exploration.Greedy()),
+    (Exploration, exploration.Boltzmann(1.0)),
+    (ReplaySpec, Uniform()),
+    (PolicySpec, MlpPolicy()),
+]
+
+
+@pytest.mark.parametrize(("protocol", "value"), SPECS)
 def test_our_own_values_satisfy_their_protocol_and_others_do_not(protocol: Any, value: Any) -> None:
     assert isinstance(value, protocol)
     assert not isinstance("scalar", protocol)
     assert not isinstance(0.1, protocol)
+
+
+@pytest.mark.parametrize("value", [value for _, value in SPECS])
+def test_a_spec_is_a_value_that_compares_and_cannot_change(value: Any) -> None:
+    assert value == replace(value)
+    assert repr(value).startswith(f"{type(value).__name__}(")
+    with pytest.raises(FrozenInstanceError):
+        value.anything = 1

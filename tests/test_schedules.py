@@ -107,6 +107,8 @@ def test_of_progress_returns_a_float_whatever_the_function_returns() -> None:
     [
         (lambda: Constant(1.0, per="minute"), "per must be 'step' or 'episode', not 'minute'"),
         (lambda: Linear(1.0, 0.0, 9, per="steps"), "per must be 'step' or 'episode', not 'steps'"),
+        (lambda: Exponential(1.0, 0.0, 0.1, per=2), "per must be 'step' or 'episode', not 2"),
+        (lambda: Multiplicative(1.0, 0.0, 0.1, per=2), "per must be 'step' or 'episode', not 2"),
         (lambda: Linear(1.0, 0.0, -1), "duration must be at least 0, not -1"),
         (lambda: Exponential(1.0, 0.0, -0.1), "rate must be at least 0, not -0.1"),
         (lambda: Exponential(1.0, 0.0, math.nan), "rate must be at least 0, not nan"),

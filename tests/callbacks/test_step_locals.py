@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_the_keys_are_those_that_are_documented() -> None:
         "episodes",
     ]
     for key in step:
-        assert f"        {key}: " in (step_locals.StepLocals.__doc__ or "")
+        assert f"\n    {key}: " in inspect.cleandoc(step_locals.StepLocals.__doc__ or "")
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -54,6 +54,12 @@ def test_what_has_no_mask_was_said_by_all() -> None:
     assert split_infos({"score": np.array([3, 4])}, 2) == [{"score": 3}, {"score": 4}]
 
 
+def test_what_is_no_array_was_said_of_all_at_once() -> None:
+    infos = {"phase": "late", "limit": 3, "table": np.zeros((5, 2))}
+    for info in split_infos(infos, 2):
+        assert (info["phase"], info["limit"], info["table"].shape) == ("late", 3, (5, 2))
+
+
 def test_the_last_info_of_an_episode_is_nested_under_same_step() -> None:
     makers = [lambda index=index: TellingEnv(index) for index in range(2)]
     env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -125,6 +126,24 @@ def test_a_callable_is_called_for_each_environment(vectorization: Any, kind: typ
     for env in made(CountingEnv, 2, vectorization, {"lengths": (9,)}):
         assert type(env) is kind
         assert env.get_attr("lengths") == ((9,), (9,))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("n_envs", "kind"), [(1, SyncVectorEnv), (2, KnownVectorEnv)])
+def test_an_id_may_name_the_module_that_registers_it(
+    n_envs: int, kind: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"sbdqn_tests_registering_{n_envs}"
+    (tmp_path / f"{module}.py").write_text(
+        "import gymnasium\n"
+        "from tests.envs.test_making import IDS\n"
+        f"gymnasium.register('sbdqn-tests/Late{n_envs}-v0', **IDS['sbdqn-tests/Native-v0'])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for env in made(f"{module}:sbdqn-tests/Late{n_envs}-v0", n_envs):
+        assert type(env.unwrapped).__name__ == kind.__name__
+    del gym.registry[f"sbdqn-tests/Late{n_envs}-v0"]
+    with pytest.raises(ConfigurationError, match=r"cannot be made: .*no_such_module"):
+        make_vector_env("no_such_module:CartPole-v1")
 
 
 def test_keyword_arguments_reach_the_environment() -> None:
