@@ -31,13 +31,13 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", ".*CartPole-v0 is out of date", DeprecationWarning)
     model = DQN(
-        MlpPolicy((32,), "Tanh", layer_norm=False, optimizer_class="SGD"),
+        MlpPolicy((64,), "Tanh", layer_norm=False, optimizer_class="SGD"),
         "CartPole-v0",
         learning_rate=0.05,
         exploration=EpsilonGreedy(1.0),
         backup="double",
         n_steps=1,
-        target_update_interval=200,
+        target_update_interval=500,
         tau=1.0,
         loss="huber",
         max_grad_norm=None,

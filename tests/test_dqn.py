@@ -871,12 +871,16 @@ def test_the_first_ctrl_c_finishes_the_step_and_the_episode_goes_on() -> None:
 
 
 def test_ctrl_c_at_any_moment_ends_learning() -> None:
-    model = small()
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    assert model.learn(10**7) is model
+    model = small(**ENDLESS)
+    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    def begin(locals_: Any, globals_: Any) -> None:
+        if model.num_timesteps == 1:
+            timer.start()
+
+    assert model.learn(10**7, callback=begin) is model
     timer.join()
-    assert 0 < model.num_timesteps < 10**6
+    assert 1 < model.num_timesteps < 10**6
 
 
 @FORK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -72,6 +74,7 @@ class KilledEnv(CountingEnv):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if len(self.actions) == 7 and self.index == 1:
+            assert multiprocessing.parent_process() is not None
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(action)
 
@@ -288,24 +291,27 @@ def test_ctrl_c_ends_workers_of_the_users_own_cleanly() -> None:
 
 
 class Impatient(CountingEnv):
-    """Its user presses Ctrl-C twice while it steps."""
+    """The user of the first that gets so far presses Ctrl-C twice while it steps."""
+
+    def __init__(self, trainer_pid: int, pressed: Path) -> None:
+        super().__init__()
+        self.trainer_pid, self.pressed = trainer_pid, pressed
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if len(self.actions) == 5 and self.index == 0 and os.environ.get("IMPATIENT") == "1":
-            for _ in range(2):
-                os.kill(os.getppid(), signal.SIGINT)
-                time.sleep(0.2)
+        if len(self.actions) == 5:
+            with contextlib.suppress(FileExistsError):
+                self.pressed.touch(exist_ok=False)
+                for _ in range(2):
+                    os.kill(self.trainer_pid, signal.SIGINT)
+                    time.sleep(0.2)
         return super().step(action)
 
 
-def test_a_second_ctrl_c_during_a_step_leaves_a_model_that_can_go_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("IMPATIENT", "1")
-    model = small(Impatient, n_envs=2, vectorization="async")
+def test_a_second_ctrl_c_during_a_step_leaves_a_model_that_can_go_on(tmp_path: Path) -> None:
+    kwargs = {"trainer_pid": os.getpid(), "pressed": tmp_path / "pressed"}
+    model = small(Impatient, n_envs=2, vectorization="async", env_kwargs=kwargs)
     assert model.learn(100) is model
     assert model.num_timesteps < 12
-    monkeypatch.setenv("IMPATIENT", "0")
     before = model.num_timesteps
     assert model.learn(20).num_timesteps >= before + 20
     model.close()
