@@ -18,7 +18,7 @@ from sbdqn.envs import ObservationAdapter
 from sbdqn.errors import ConfigurationError, NotReadyError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay import Storage, Uniform, UniformReplay
-from sbdqn.types import Row
+from sbdqn.types import Clock, Row
 from tests.environments import CountingEnv
 from tests.replay.test_oracle import assert_is_true, collected
 
@@ -32,6 +32,7 @@ LAYOUT = ReplayLayout(
     device=torch.device("cpu"),
     seed=np.random.SeedSequence(0),
 )
+NOW = Clock(0)
 BEGIN, GO, TERMINATE, TRUNCATE, NOTHING = "begin", "go", "terminate", "truncate", "nothing"
 
 
@@ -389,20 +390,26 @@ def test_nothing_to_draw_is_an_error_and_no_endless_search(transitions: int) -> 
 # -- state ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("forgotten", [0, 17])
 @pytest.mark.parametrize("vector_steps", [0, 3, 50])
-def test_a_state_dict_continues_as_if_nothing_had_happened(vector_steps: int) -> None:
+def test_a_state_dict_continues_as_if_nothing_had_happened(
+    vector_steps: int, forgotten: int
+) -> None:
     first, second = (Uniform().build(replace(LAYOUT, n_envs=2)) for _ in range(2))
-    add_both_until(second, 0, 17)  # what is there before is forgotten
     add_both_until(first, 0, vector_steps)
+    add_both_until(second, 0, forgotten)
 
     second.load_state_dict(copy.deepcopy(first.state_dict()))
 
+    if first.sampleable:
+        drawn = [replay.sample(64, NOW).index for replay in (first, second)]
+        assert torch.equal(*drawn)
     for begin in (vector_steps, vector_steps + 9):
         assert (second.stored, second.sampleable) == (first.stored, first.sampleable)
         assert contents(second.storage) == contents(first.storage)
         for replay in (first, second):
             add_both_until(replay, begin, begin + 9)
-        for mine, theirs in zip(first.sample(64, None), second.sample(64, None), strict=True):  # type: ignore[arg-type]
+        for mine, theirs in zip(first.sample(64, NOW), second.sample(64, NOW), strict=True):
             assert torch.equal(mine, theirs)
 
 
