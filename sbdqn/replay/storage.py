@@ -8,6 +8,9 @@ transition is always the row below, and no observation is stored twice.
 
 Columns advance on their own. Whatever the autoreset mode, the same experience
 leaves the same column behind.
+
+What a batch needs of a transition besides its observations is worked out once,
+when its n-step window is complete, and kept in one record.
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ from sbdqn.types import Array, Batch, IntArray, Row
 
 _OPEN = -1  # a transition whose n-step window is not complete yet
 _NOTHING = 0  # no transition: never written, overwritten, or a last observation
+
+# A record is three 64-bit integers, the last of which holds two 32-bit floats.
+_ACTION, _FOLLOWING = 0, 1
+_RETURN, _DISCOUNT = 4, 5
 
 
 class Storage:
@@ -63,17 +70,21 @@ class Storage:
         self._on_cpu = layout.device.type == "cpu"
         self._size = self.rows * self.n_envs
         # NumPy's zeros take no memory until they are written; torch's take it at once.
-        obs = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
-        self._obs = torch.from_numpy(obs).to(layout.device)
-        self._action = np.zeros(self._size, dtype=np.int64)
+        self._obs_on_cpu = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
+        self._obs = torch.from_numpy(self._obs_on_cpu).to(layout.device)
+        self._record = np.zeros((self._size, 3), dtype=np.int64)
+        numbers = self._record.view(np.float32)  # (T * E, 6)
+        self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
+        self._return, self._discount = numbers[:, _RETURN], numbers[:, _DISCOUNT]
         self._reward = np.zeros(self._size, dtype=np.float32)
         self._terminated = np.zeros(self._size, dtype=np.bool_)
         self._span = np.zeros(self._size, dtype=np.int32)
-        self._row = np.zeros(self.n_envs, dtype=np.int64)  # of the next observation to act on
+        self._place = np.arange(self.n_envs)  # of the next observation to act on
         self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
         self._rows_used = 0
         self._all = np.arange(self.n_envs)
         self._window = np.arange(self.n_steps) * self.n_envs
+        self._is_stale = False  # whether records were written with another gamma
         self.stored = 0
         self.sampleable = 0
         self.gamma = layout.gamma
@@ -91,6 +102,7 @@ class Storage:
         self._discounts = powers.astype(np.float32)  # by span
         counted = steps[:-1] < steps[:, None]  # (span, step within the window)
         self._reward_weights = (counted * powers[:-1]).astype(np.float32)
+        self._is_stale = self.sampleable > 0
 
     @property
     def span(self) -> Array:
@@ -115,30 +127,29 @@ class Storage:
         if not self.sampleable:
             raise NotReadyError("the replay holds no transition that can be sampled yet")
         used = self._rows_used * self.n_envs
-        index = rng.integers(0, used, count)
-        accepted = self._span[index] > 0
-        while np.count_nonzero(accepted) < count:
-            rejected = np.flatnonzero(~accepted)
-            index[rejected] = rng.integers(0, used, rejected.size)
-            accepted[rejected] = self._span[index[rejected]] > 0
-        return index
+        found: list[IntArray] = []
+        missing = count
+        while missing > 0:
+            # Some are refused. Generator.integers takes several times as long as this.
+            index = (rng.random(missing + missing // 4 + 8) * used).astype(np.int64)
+            found.append(index[self._span[index] > 0][:missing])
+            missing -= found[-1].size
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def read(self, index: IntArray) -> Batch:
         """The transitions at sampleable places (B,), with weights of 1."""
-        span = self._span[index]
-        rewards = self._reward.take(index[:, None] + self._window, mode="wrap")  # (B, n)
-        following = (index + span * self.n_envs) % self._size
-        discount = self._discounts[span]
-        discount[self._terminated[following - self.n_envs]] = 0.0
-        place = torch.from_numpy(index)
+        if self._is_stale:
+            self._write_records_again(index)
+        record = self._record.take(index, axis=0)  # (B, 3)
+        numbers = record.view(np.float32)  # (B, 6)
         return Batch(
-            obs=self._obs.index_select(0, self._send(place)),
-            action=self._send(torch.from_numpy(self._action[index])),
-            reward=self._send(torch.from_numpy(_sum(rewards, self._reward_weights[span]))),
-            next_obs=self._obs.index_select(0, self._send(torch.from_numpy(following))),
-            discount=self._send(torch.from_numpy(discount)),
+            obs=self._read_obs(index),
+            action=self._send(record[:, _ACTION]),
+            reward=self._send(numbers[:, _RETURN]),
+            next_obs=self._read_obs(record[:, _FOLLOWING]),
+            discount=self._send(numbers[:, _DISCOUNT]),
             weight=torch.ones(len(index), device=self.device),
-            index=place,
+            index=torch.from_numpy(index),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,7 +161,7 @@ class Storage:
             "reward": torch.from_numpy(self._reward[:used]),
             "terminated": torch.from_numpy(self._terminated[:used]),
             "span": torch.from_numpy(self._span[:used]),
-            "row": self._row.tolist(),
+            "row": (self._place // self.n_envs).tolist(),
             "length": self._length.tolist(),
             "rows": self.rows,
             "n_steps": self.n_steps,
@@ -176,33 +187,35 @@ class Storage:
         for name in ("action", "reward", "terminated", "span"):
             getattr(self, f"_{name}")[:used] = np.asarray(state[name])
         self._span[used:] = _NOTHING
-        self._row[:] = state["row"]
+        self._place[:] = np.asarray(state["row"]) * self.n_envs + self._all
         self._length[:] = state["length"]
         self._rows_used = used // self.n_envs
         self.stored = int(np.count_nonzero(self._span != _NOTHING))
-        self.sampleable = int(np.count_nonzero(self._span > 0))
+        complete = np.flatnonzero(self._span > 0)
+        self._write_records_again(complete)
+        self.sampleable = complete.size
 
     def _add(self, envs: IntArray, row: Row) -> None:
         """Store a row that has an entry for each of these environments."""
         if np.count_nonzero(row.first):
             starting = envs[row.first]
             self._close(starting[self._length[starting] > 0])
-            self._write_obs(self._place(self._row[starting], starting), row.obs[row.first])
-        here = self._row[envs]
-        place = here * self.n_envs + envs
+            self._write_obs(self._place[starting], row.obs[row.first])
+        place = self._place[envs]
         self._action[place] = row.action
         self._reward[place] = row.reward
         self._terminated[place] = row.terminated
         self._span[place] = _OPEN
         self.stored += envs.size
-        self._write_obs(self._place(here + 1, envs), row.next_obs)
-        self._row[envs] = (here + 1) % self.rows
-        self._length[envs] += 1
-        self._complete(envs[self._length[envs] >= self.n_steps], self.n_steps)
-        self._close(envs[row.terminated | row.truncated])
-
-    def _place(self, row: IntArray, envs: IntArray) -> IntArray:
-        return row % self.rows * self.n_envs + envs
+        below = (place + self.n_envs) % self._size
+        self._write_obs(below, row.next_obs)
+        self._place[envs] = below
+        length = self._length[envs] + 1
+        self._length[envs] = length
+        self._complete(below[length >= self.n_steps], self.n_steps)
+        ended = row.terminated | row.truncated
+        if np.count_nonzero(ended):
+            self._close(envs[ended])
 
     def _write_obs(self, place: IntArray, obs: Array) -> None:
         overwritten = self._span[place]
@@ -210,28 +223,52 @@ class Storage:
             self.stored -= int(np.count_nonzero(overwritten))
             self.sampleable -= int(np.count_nonzero(overwritten > 0))
             self._span[place] = _NOTHING
-        values = self._send(torch.from_numpy(np.ascontiguousarray(obs)))
-        self._obs.index_copy_(0, self._send(torch.from_numpy(place)), values)
+        if self._on_cpu:
+            self._obs_on_cpu[place] = obs
+        else:
+            self._obs.index_copy_(0, self._send(place), self._send(np.ascontiguousarray(obs)))
         if self._rows_used < self.rows:
             self._rows_used = max(self._rows_used, max(place.tolist()) // self.n_envs + 1)
 
-    def _send(self, tensor: Tensor) -> Tensor:
+    def _read_obs(self, place: IntArray) -> Tensor:
+        if self._on_cpu:
+            return torch.from_numpy(self._obs_on_cpu.take(place, axis=0))
+        return self._obs.index_select(0, self._send(place))
+
+    def _send(self, values: Array) -> Tensor:
+        tensor = torch.from_numpy(values)
         return tensor if self._on_cpu else tensor.to(self.device, non_blocking=True)
 
-    def _complete(self, envs: IntArray, span: int) -> None:
-        """The transitions `span` rows above the newest observation are complete."""
-        if envs.size:
-            self._span[self._place(self._row[envs] - span, envs)] = span
-            self.sampleable += envs.size
+    def _complete(self, following: IntArray, span: int) -> None:
+        """The transitions `span` rows above these newest observations are complete."""
+        if following.size:
+            place = (following - span * self.n_envs) % self._size
+            self._span[place] = span
+            self._write_records(place, following, span)
+            self.sampleable += place.size
+
+    def _write_records(self, place: IntArray, following: IntArray, span: int | Array) -> None:
+        """Work out what depends on the windows of these transitions."""
+        self._following[place] = following
+        self._discount[place] = self._discounts[span] * ~self._terminated[following - self.n_envs]
+        if self.n_steps == 1:
+            self._return[place] = self._reward[place]
+        else:
+            rewards = self._reward.take(place[:, None] + self._window, mode="wrap")  # (B, n)
+            self._return[place] = (rewards * self._reward_weights[span]).sum(axis=1)
+
+    def _write_records_again(self, place: IntArray) -> None:
+        span = self._span[place]
+        self._write_records(place, (place + span * self.n_envs) % self._size, span)
 
     def _close(self, envs: IntArray) -> None:
         """End the open episodes: all their shorter tails become sampleable."""
         if not envs.size:
             return
         for span in range(1, self.n_steps):
-            self._complete(envs[self._length[envs] >= span], span)
+            self._complete(self._place[envs[self._length[envs] >= span]], span)
         self._length[envs] = 0
-        self._row[envs] = (self._row[envs] + 1) % self.rows
+        self._place[envs] = (self._place[envs] + self.n_envs) % self._size
 
 
 def rows_for(layout: ReplayLayout) -> int:
@@ -242,10 +279,5 @@ def rows_for(layout: ReplayLayout) -> int:
 def storage_nbytes(layout: ReplayLayout) -> int:
     """Bytes that a `Storage` of this layout allocates."""
     obs = layout.obs_dtype.itemsize * int(np.prod(layout.obs_shape, dtype=np.int64))
-    beside_obs = 8 + 4 + 1 + 4  # action, reward, terminated, span
+    beside_obs = 3 * 8 + 4 + 1 + 4  # record, reward, terminated, span
     return rows_for(layout) * layout.n_envs * (obs + beside_obs)
-
-
-def _sum(rewards: Array, weights: Array) -> Array:
-    total: Array = np.einsum("bn,bn->b", rewards, weights)
-    return total

@@ -456,7 +456,7 @@ def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any) -> None
     finally:
         tracemalloc.stop()
     needed = Uniform().nbytes(layout)
-    each = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize + 8 + 4 + 1 + 4
+    each = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize + 3 * 8 + 4 + 1 + 4
     assert needed == 3 * (6_667 + 1) * each
     assert needed <= allocated < needed + 10_000  # a few numbers for each environment
     assert replay.sampleable == 0
