@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, optim
 
 from sbdqn.errors import ConfigurationError, NonFiniteError
-from sbdqn.networks import FlatParameters, QNetwork
+from sbdqn.networks import FlatParameters, QNetwork, direct_step
 from sbdqn.protocols import Backup, Head
 from sbdqn.types import Batch, Loss, Purpose
 
@@ -71,6 +71,7 @@ class Learner:
     def set_optimizer(self, optimizer: optim.Optimizer) -> None:
         """Learn with this optimiser of `flat`'s parameters from now on."""
         self.optimizer = optimizer
+        self._step = direct_step(optimizer)
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     @property
@@ -95,7 +96,7 @@ class Learner:
         objective, q, loss = self._compare(batch)
         objective.backward()  # type: ignore[no-untyped-call]
         norm = self.flat.clip_gradient(self.max_gradient_norm)
-        self.optimizer.step()
+        self._step()
         self.n_updates += 1
         self.last = UpdateRecord(q, loss, batch.weight, norm)
         return loss

@@ -32,6 +32,7 @@ class FlatParameters:
         self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
         self.gradient = torch.zeros_like(self.values)
         self.values.grad = self.gradient
+        self._gradient_row = self.gradient.view(1, -1)
         offset = 0
         for parameter in self.trainable:
             here = slice(offset, offset + parameter.numel())
@@ -49,10 +50,9 @@ class FlatParameters:
         for mine, theirs in zip(self.others, source.others, strict=True):
             mine.copy_(theirs)
 
-    @torch.no_grad()
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm`, and return its norm before."""
         norm: Tensor = torch.linalg.vector_norm(self.gradient)
         if max_norm is not None:
-            self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+            self._gradient_row.renorm_(2, 0, max_norm)
         return norm
