@@ -48,4 +48,4 @@ class Double:
 def _believe_best(q: Tensor) -> Bootstrap:
     policy = torch.zeros_like(q).scatter_(1, q.argmax(dim=1, keepdim=True), 1.0)
     nothing = torch.zeros_like(q)
-    return Bootstrap(policy, bonus=nothing[:, 0], penalty=nothing)
+    return Bootstrap(policy, bonus=nothing.select(1, 0), penalty=nothing)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from sbdqn.errors import NonFiniteError
@@ -84,7 +83,8 @@ class Stepper:
         before = self.obs
         obs, reward, terminated, truncated, self.infos = self.env.step(action + self.action_start)
         after = self._to_array(obs)
-        valid = ~self._resets_itself
+        resets_itself = self._resets_itself
+        valid = ~resets_itself
         ended = (terminated | truncated) & valid
         some_ended = np.count_nonzero(ended) > 0
         require_finite(reward)
@@ -99,7 +99,7 @@ class Stepper:
             after = self._reset_where(ended)
         self._obs = after
         if self._mode is AutoresetMode.NEXT_STEP:
-            self._first = ~valid
+            self._first = resets_itself
             self._resets_itself = ended
         else:
             self._first = ended
@@ -138,16 +138,12 @@ class Collector:
         stepper: steps the environment.
         network: chooses actions.
         n_actions: A, the number of actions.
-        device: where the network is.
     """
 
-    def __init__(
-        self, stepper: Stepper, network: QNetwork, n_actions: int, device: torch.device
-    ) -> None:
+    def __init__(self, stepper: Stepper, network: QNetwork, n_actions: int) -> None:
         self.stepper = stepper
         self._network = network
         self._n_actions = n_actions
-        self._device = device
 
     def choose(self, exploration: Exploration, clock: Clock, rng: np.random.Generator) -> IntArray:
         """Actions (E,) from 0."""
@@ -165,10 +161,7 @@ class Collector:
     def _q_values(self, envs: IntArray) -> FloatArray:
         obs = self.stepper.obs
         chosen = obs if envs.size == self.stepper.n_envs else obs[envs]
-        with torch.inference_mode():
-            q = self._network.q(torch.from_numpy(chosen).to(self._device), Purpose.ACT)
-        values: FloatArray = q.cpu().numpy()
-        return values
+        return self._network.q_of(chosen, Purpose.ACT)
 
 
 def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:

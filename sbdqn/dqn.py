@@ -857,7 +857,6 @@ class DQN:
                 Stepper(FaultReporting(self.env), adapter.stored),
                 policy.q_net,
                 int(self.action_space.n),
-                policy.device,
             )
         return self._collector
 

@@ -43,8 +43,11 @@ class EpsilonGreedy:
     ) -> IntArray:
         """Actions (E,); the network runs only for environments that exploit."""
         coin, choice = rng.random((2, n_envs))
+        (exploits,) = (coin >= self.rate(clock)).nonzero()
+        if exploits.size == n_envs:
+            best: IntArray = q_values(exploits).argmax(axis=1)
+            return best
         actions: IntArray = (choice * n_actions).astype(np.int64)
-        exploits = np.flatnonzero(coin >= self.rate(clock))
         if exploits.size:
             actions[exploits] = q_values(exploits).argmax(axis=1)
         return actions

@@ -11,7 +11,7 @@ from torch import Tensor, optim
 
 from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.networks import FlatParameters, QNetwork, direct_step
-from sbdqn.protocols import Backup, Head
+from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
 from sbdqn.types import Batch, Loss, Purpose
 
 
@@ -58,15 +58,26 @@ class Learner:
     ) -> None:
         self.online = online
         self.target = target
-        self.head = head
         self.backup = backup
         self.max_gradient_norm = max_gradient_norm
         self.flat = FlatParameters(online)
         self._target_flat = self.flat if target is online else FlatParameters(target)
+        self._is_plain_and_eager = online.is_plain and not compile
+        self.head = head
         self.n_updates = 0
         self.last: UpdateRecord | None = None
         self._compare = torch.compile(self._compare_eagerly) if compile else self._compare_eagerly
         self.sync(1.0)
+
+    @property
+    def head(self) -> Head:
+        """What the networks' outputs mean."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head) -> None:
+        self._head = head
+        self._differentiated = differentiated(head) if self._is_plain_and_eager else None
 
     def set_optimizer(self, optimizer: optim.Optimizer) -> None:
         """Learn with this optimiser of `flat`'s parameters from now on."""
@@ -92,14 +103,12 @@ class Learner:
         """Make one gradient step on a batch."""
         self.online.resample()
         self.target.resample()
-        self.flat.gradient.zero_()
-        objective, q, loss = self._compare(batch)
-        objective.backward()  # type: ignore[no-untyped-call]
-        norm = self.flat.clip_gradient(self.max_gradient_norm)
-        self._step()
+        if self._differentiated is None:
+            self.last = self._update(batch)
+        else:
+            self.last = self._update_by_hand(batch, self._differentiated)
         self.n_updates += 1
-        self.last = UpdateRecord(q, loss, batch.weight, norm)
-        return loss
+        return self.last.loss
 
     def sync(self, tau: float) -> None:
         """Blend the online network into the target network.
@@ -155,14 +164,33 @@ class Learner:
         self.optimizer.load_state_dict(dict(state))
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
-    def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Tensor, Loss]:
+    def _update(self, batch: Batch) -> UpdateRecord:
+        self.flat.gradient.zero_()
+        q, loss = self._compare(batch)
+        torch.autograd.backward(loss.value, _share_in_mean(batch.weight))
+        norm = self.flat.clip_gradient(self.max_gradient_norm)
+        self._step()
+        loss = Loss(loss.value.detach(), loss.surprise)
+        return UpdateRecord(q, loss, batch.weight, norm)
+
+    @torch.inference_mode()
+    def _update_by_hand(self, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
+        """`_update` without autograd, which takes longer than a small network itself."""
+        target = self._target(batch)
+        prediction, kept = self.online.record(batch.obs)
+        loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
+        gradient.mul_(_share_in_mean(batch.weight).view(-1, 1, 1))
+        self.online.differentiate(kept, gradient)
+        norm = self.flat.clip_gradient(self.max_gradient_norm)
+        self._step()
+        return UpdateRecord(head.q(prediction), loss, batch.weight, norm)
+
+    def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Loss]:
         with torch.no_grad():
             target = self._target(batch)
         prediction = self.online.predict(batch.obs, Purpose.LEARN)
         loss = self.head.loss(prediction, batch.action, target)
-        objective = (batch.weight * loss.value).mean()
-        q = self.head.q(prediction).detach()
-        return objective, q, Loss(loss.value.detach(), loss.surprise)
+        return self.head.q(prediction).detach(), loss
 
     def _target(self, batch: Batch) -> Tensor:
         following = self.target.predict(batch.next_obs, Purpose.TARGET)
@@ -173,3 +201,8 @@ class Learner:
             lambda obs: self.target.q(obs, Purpose.TARGET),
         )
         return self.head.target(batch, bootstrap, following)
+
+
+def _share_in_mean(weight: Tensor) -> Tensor:
+    """The gradient of the weighted mean of the losses by each of them (B,)."""
+    return weight / len(weight)

@@ -69,7 +69,4 @@ class Policy(nn.Module):
         """Expected returns (B, A) of observations (B, ...) as they are stored."""
         # torch takes neither negative strides nor arrays that cannot be written to.
         writable = np.require(batch, requirements=["C", "W"])
-        with torch.inference_mode():
-            q = self.q_net.q(torch.from_numpy(writable).to(self.device), Purpose.EVALUATE)
-        values: FloatArray = q.cpu().numpy()
-        return values
+        return self.q_net.q_of(writable, Purpose.EVALUATE)

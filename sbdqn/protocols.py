@@ -68,6 +68,21 @@ class Head(Protocol):
 
 
 @runtime_checkable
+class DifferentiatedHead(Head, Protocol):
+    """A head that knows the gradient of its loss: small networks learn faster."""
+
+    def loss_and_gradient(
+        self, prediction: Prediction, action: Tensor, target: Tensor
+    ) -> tuple[Loss, Tensor]:
+        """`loss`, and the gradient (B, A, N) of its values by the prediction's."""
+
+
+def differentiated(head: Head) -> DifferentiatedHead | None:
+    """The head, if it knows the gradient of its loss."""
+    return head if isinstance(head, DifferentiatedHead) else None
+
+
+@runtime_checkable
 class Backup(Protocol):
     """Which next action the target believes in. A frozen dataclass."""
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
-from torch import Tensor
 
 from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import ObservationAdapter
@@ -332,7 +331,7 @@ def preferring_own_index(n_actions: int) -> Any:
 
 def test_each_environment_gets_the_action_for_its_own_observation() -> None:
     stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
-    collector = Collector(stepper, preferring_own_index(3), 3, CPU)
+    collector = Collector(stepper, preferring_own_index(3), 3)
     rng = np.random.default_rng(0)
     assert collector.choose(Greedy(), Clock(0), rng).tolist() == [0, 1, 2]
     row, _ = collector.step(np.array([2, 0, 1]))
@@ -347,9 +346,9 @@ def test_the_network_acts_for_those_that_exploit_alone() -> None:
     asked: list[Any] = []
 
     class Recording:
-        def q(self, obs: Tensor, purpose: Purpose) -> Tensor:
+        def q_of(self, obs: Any, purpose: Purpose) -> Any:
             asked.append((obs[:, 0].tolist(), purpose))
-            return torch.zeros(len(obs), 3)
+            return np.zeros((len(obs), 3), np.float32)
 
     class ForTwo:
         def select(self, q_values: Any, *_: Any) -> Any:
@@ -357,7 +356,7 @@ def test_the_network_acts_for_those_that_exploit_alone() -> None:
             return np.zeros(3, np.int64)
 
     stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
-    collector = Collector(stepper, Recording(), 3, CPU)  # type: ignore[arg-type]
+    collector = Collector(stepper, Recording(), 3)  # type: ignore[arg-type]
     collector.choose(ForTwo(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
     assert asked == [([0.0, 2.0], Purpose.ACT)]
 
@@ -370,9 +369,7 @@ def test_exploration_is_told_the_clock_the_sizes_and_the_generator() -> None:
             told.extend(rest)
             return np.zeros(2, np.int64)
 
-    collector = Collector(
-        counting(AutoresetMode.SAME_STEP, n_envs=2), preferring_own_index(3), 3, CPU
-    )
+    collector = Collector(counting(AutoresetMode.SAME_STEP, n_envs=2), preferring_own_index(3), 3)
     clock, rng = Clock(7, 2, 100), np.random.default_rng(0)
     collector.choose(Recording(), clock, rng)  # type: ignore[arg-type]
     assert told == [2, 3, clock, rng]
@@ -389,13 +386,13 @@ def test_q_values_are_an_array_of_float32() -> None:
             return q.argmax(axis=1)
 
     stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
-    collector = Collector(stepper, preferring_own_index(3), 3, CPU)
+    collector = Collector(stepper, preferring_own_index(3), 3)
     collector.choose(Checking(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
 
 
 def test_random_actions_are_uniform_and_independent() -> None:
     stepper = counting(AutoresetMode.SAME_STEP, n_envs=2)
-    collector = Collector(stepper, preferring_own_index(3), 3, CPU)
+    collector = Collector(stepper, preferring_own_index(3), 3)
     rng = np.random.default_rng(0)
     actions = np.array([collector.choose_at_random(rng) for _ in range(9_000)])
     pairs = np.bincount(actions[:, 0] * 3 + actions[:, 1], minlength=9)

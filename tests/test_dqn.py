@@ -114,7 +114,7 @@ def test_the_network_gives_the_same_values() -> None:
     obs = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     with torch.no_grad():
         values = model.q_net(torch.from_numpy(obs))
-    np.testing.assert_array_equal(values.numpy(), model.q_values(obs))
+    np.testing.assert_allclose(values.numpy(), model.q_values(obs), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(model.policy(torch.from_numpy(obs)), model.predict(obs)[0])
 
 

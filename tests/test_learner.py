@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy, QNetwork
-from sbdqn.types import Batch
+from sbdqn.types import Batch, Loss, Prediction
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = 2
@@ -112,6 +113,48 @@ def test_fifty_updates_equal_a_naive_implementation(backup: Any) -> None:
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(mine, other, rtol=0, atol=2e-6)
     assert learner.n_updates == 50
+
+
+@dataclass(frozen=True)
+class WithoutGradient:
+    """A head that leaves differentiation to autograd."""
+
+    scalar: Scalar
+    width = 1
+
+    def q(self, prediction: Prediction) -> Tensor:
+        return self.scalar.q(prediction)
+
+    def target(self, *arguments: Any) -> Tensor:
+        return self.scalar.target(*arguments)
+
+    def loss(self, *arguments: Any) -> Loss:
+        return self.scalar.loss(*arguments)
+
+
+@pytest.mark.parametrize("error", ["huber", "mse"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("activation_fn", ["ReLU", "Tanh", "ELU"])
+@pytest.mark.parametrize("backup", [Double(), Greedy()])
+def test_gradients_by_hand_learn_what_autograd_does(
+    error: Any, layer_norm: bool, activation_fn: str, backup: Any
+) -> None:
+    policy = MlpPolicy(net_arch=(16, 16), layer_norm=layer_norm, activation_fn=activation_fn)
+    by_hand = make_learner(policy, head=Scalar(error), backup=backup, max_gradient_norm=2.0)
+    by_autograd = make_learner(
+        policy, head=WithoutGradient(Scalar(error)), backup=backup, max_gradient_norm=2.0
+    )
+    assert by_hand.online.is_plain == (activation_fn != "ELU")
+    for step in range(20):
+        losses = [learner.update(random_batch(step)) for learner in (by_hand, by_autograd)]
+        for mine, theirs in zip(*losses, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+        for learner in (by_hand, by_autograd):
+            learner.sync(0.1)
+    for name in ("q", "gradient_norm"):
+        mine, theirs = (getattr(learner.last, name) for learner in (by_hand, by_autograd))
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(by_hand.flat.values, by_autograd.flat.values, rtol=1e-3, atol=1e-4)
 
 
 def linear_learner(**options: Any) -> Learner:

@@ -39,7 +39,7 @@ def env() -> ChainEnv:
 def collector(env: ChainEnv, learner: Learner) -> Collector:
     vector_env = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP)
     stepper = Stepper(vector_env, np.array)
-    return Collector(stepper, learner.online, 2, torch.device("cpu"))
+    return Collector(stepper, learner.online, 2)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ class Setup:
             np.random.SeedSequence(0),
         )
         self.stepper = Stepper(env, adapter.stored)
-        self.collector = Collector(self.stepper, networks[0], 3, cpu)
+        self.collector = Collector(self.stepper, networks[0], 3)
         self.hooks = Recorder()
 
     def run(self, total_timesteps: int) -> Trainer:

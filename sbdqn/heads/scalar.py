@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +42,7 @@ class Scalar:
     def target(self, batch: Batch, bootstrap: Bootstrap, following: Prediction) -> Tensor:
         """Expected returns (B,) to regress on."""
         believed = (bootstrap.policy * (self.q(following) - bootstrap.penalty)).sum(dim=1)
-        return batch.reward + bootstrap.bonus + batch.discount * believed
+        return torch.addcmul(batch.reward + bootstrap.bonus, batch.discount, believed)
 
     def loss(self, prediction: Prediction, action: Tensor, target: Tensor) -> Loss:
         """The error of the actions taken, and its absolute size."""
@@ -49,3 +50,20 @@ class Scalar:
         compare = functional.huber_loss if self.error == "huber" else functional.mse_loss
         value = compare(predicted, target, reduction="none")
         return Loss(value, surprise=(predicted - target).detach().abs())
+
+    def loss_and_gradient(
+        self, prediction: Prediction, action: Tensor, target: Tensor
+    ) -> tuple[Loss, Tensor]:
+        """`loss`, and the gradient (B, A, 1) of its values by the prediction's."""
+        values = prediction.values
+        place = action.view(-1, 1, 1)
+        difference = values.gather(1, place) - target.view(-1, 1, 1)  # (B, 1, 1)
+        surprise = difference.abs()
+        if self.error == "huber":
+            slope = difference.clamp(-1.0, 1.0)
+            value = slope * torch.sub(difference, slope, alpha=0.5)
+        else:
+            slope = 2.0 * difference
+            value = difference * difference
+        gradient = torch.zeros_like(values).scatter_(1, place, slope)
+        return Loss(value.flatten(), surprise.flatten()), gradient

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sbdqn.errors import SpaceError
+from sbdqn.networks.layers import apply
+from sbdqn.types import Array
 
 
 def is_image(space: Space[Any]) -> bool:
@@ -52,6 +54,8 @@ class Encoder(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features (B, features) of observations (B, ...)."""
+        if obs.ndim == 2 and obs.dtype is torch.float32 and not self.category_counts:
+            return obs
         flat = obs.reshape(obs.shape[0], math.prod(obs.shape[1:]))
         if not self.category_counts:
             scaled = flat.float()
@@ -62,6 +66,10 @@ class Encoder(nn.Module):
             for column, count in zip(columns, self.category_counts, strict=True)
         ]
         return torch.cat(one_hot, dim=1).float()
+
+    def is_identity_for(self, obs: Array) -> bool:
+        """Whether observations (B, ...) are their own features."""
+        return obs.ndim == 2 and obs.dtype == np.float32 and not self.category_counts
 
 
 def _categories(space: Space[Any]) -> tuple[Sequence[int], Sequence[int]]:
@@ -80,8 +88,8 @@ def _categories(space: Space[Any]) -> tuple[Sequence[int], Sequence[int]]:
 class Mlp(nn.Sequential):
     """Linear layers, each followed by layer norm if wanted, and an activation.
 
-    The layers are applied without a module call each, which would take as long
-    as a small layer itself: hooks belong on the whole, not on one layer.
+    The layers are not called as modules: hooks belong on the whole, not on one
+    layer.
 
     Args:
         inputs: width of what comes in.
@@ -108,6 +116,6 @@ class Mlp(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, features) of features (B, inputs)."""
-        for layer in self:
-            features = layer.forward(features)
+        for layer in self._modules.values():
+            features = apply(layer, features)
         return features

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from sbdqn.networks.layers import apply
+
 
 class LinearOutput(nn.Module):
     """One linear layer for all actions and all their N outputs.
@@ -22,5 +24,8 @@ class LinearOutput(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values (B, A, N) of features (B, F)."""
-        values: Tensor = self.linear(features)
-        return values.view(features.shape[0], self.n_actions, self.width)
+        return self.shaped(apply(self.linear, features))
+
+    def shaped(self, values: Tensor) -> Tensor:
+        """What the linear layer says (B, A * N) as values (B, A, N)."""
+        return values.view(len(values), self.n_actions, self.width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,6 +51,27 @@ def loss_and_gradient(error: str, predicted: float, target: float) -> tuple[floa
     assert prediction.grad is not None
     assert prediction.grad[0, 1, 0] == 0.0  # the action that was not taken learns nothing
     return float(loss.value.detach()), float(prediction.grad[0, 0, 0])
+
+
+@pytest.mark.parametrize("error", ["huber", "mse"])
+def test_loss_and_gradient_are_what_autograd_makes_of_the_loss(error: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = 3 * torch.randn(200, 4, 1, generator=generator)
+    action = torch.randint(0, 4, (200,), generator=generator)
+    target = 3 * torch.randn(200, generator=generator)
+    head = Scalar(error)
+
+    leaf = values.clone().requires_grad_()
+    expected = head.loss(Prediction(leaf), action, target)
+    expected.value.sum().backward()
+    loss, gradient = head.loss_and_gradient(Prediction(values), action, target)
+
+    assert leaf.grad is not None
+    torch.testing.assert_close(gradient, leaf.grad)
+    torch.testing.assert_close(loss.value, expected.value.detach())
+    assert torch.equal(loss.surprise, expected.surprise)
+    assert int((gradient != 0).sum()) == 200  # of the actions taken alone
+    assert loss.value.shape == loss.surprise.shape == (200,)
 
 
 def test_one_output_an_action_is_its_expected_return() -> None:

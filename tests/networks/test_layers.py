@@ -1,0 +1,153 @@
+"""A chain of layers by hand says and learns what torch's modules and autograd do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sbdqn.networks.layers import Chain, apply
+
+CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
+    "one linear": lambda: [nn.Linear(3, 2)],
+    "relu": lambda: [nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)],
+    "tanh": lambda: [nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)],
+    "layer norm": lambda: [
+        nn.Linear(3, 8),
+        nn.LayerNorm(8),
+        nn.ReLU(),
+        nn.Linear(8, 5),
+        nn.LayerNorm(5),
+        nn.Tanh(),
+        nn.Linear(5, 2),
+    ],
+    "layer norm first": lambda: [nn.LayerNorm(3), nn.Linear(3, 2)],
+    "no bias": lambda: [
+        nn.Linear(3, 8, bias=False),
+        nn.LayerNorm(8, bias=False),
+        nn.ReLU(),
+        nn.LayerNorm(8, elementwise_affine=False),
+        nn.Linear(8, 2, bias=False),
+    ],
+}
+
+
+@pytest.fixture(params=CHAINS, ids=lambda name: name.replace(" ", "_"))
+def layers(request: pytest.FixtureRequest) -> list[nn.Module]:
+    torch.manual_seed(0)
+    layers = CHAINS[request.param]()
+    for layer in layers:
+        for weight in layer.parameters():
+            nn.init.normal_(weight)
+            weight.grad = torch.full_like(weight, 7.0)  # to be overwritten, not added to
+    return layers
+
+
+def inputs(n: int = 16) -> Tensor:
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("n", [1, 16])
+def test_gradients_equal_those_of_autograd(layers: list[nn.Module], n: int) -> None:
+    obs, slope = inputs(n), torch.randn(n, 2)
+    plain = copy.deepcopy(nn.Sequential(*layers))
+    plain.zero_grad()
+    expected = plain(obs)
+    expected.backward(slope)
+
+    chain = Chain(layers)
+    with torch.inference_mode():
+        outputs, kept = chain.run(obs)
+        chain.differentiate(kept, slope)
+
+    assert torch.equal(outputs, expected)
+    for layer, theirs in zip(layers, plain, strict=True):
+        for mine, other in zip(layer.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_arrays_give_what_tensors_do(layers: list[nn.Module], n: int) -> None:
+    obs = inputs(n)
+    outputs = Chain(layers).run_on_array(obs.numpy())
+    assert outputs is not None
+    assert outputs.dtype == np.float32
+    expected = nn.Sequential(*layers)(obs).detach().numpy()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_is_applied_as_it_would_be_called() -> None:
+    torch.manual_seed(0)
+    for layer in (nn.Linear(3, 4), nn.ReLU(), nn.Tanh(), nn.LayerNorm(3), nn.GELU()):
+        assert torch.equal(apply(layer, inputs()), layer(inputs()))
+
+
+class Doubling(nn.Linear):
+    """Somebody's layer: not what its base class is."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * super().forward(inputs)
+
+
+def test_only_layers_known_exactly_and_learning_are_taken() -> None:
+    assert Chain.knows([nn.Linear(3, 2), nn.ReLU(), nn.LayerNorm(2), nn.Tanh()])
+    assert not Chain.knows([nn.Linear(3, 2), nn.GELU()])
+    assert not Chain.knows([Doubling(3, 2)])
+    assert not Chain.knows([nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))])
+    frozen = nn.Linear(3, 2)
+    frozen.bias.requires_grad_(False)
+    assert not Chain.knows([frozen])
+    layer = Doubling(3, 2)
+    assert torch.equal(apply(layer, inputs()), layer(inputs()))
+
+
+def replace(layer: nn.Linear) -> None:
+    layer.weight = nn.Parameter(torch.ones(2, 8))
+
+
+def move(layer: nn.Linear) -> None:
+    layer.weight.data = torch.ones(2, 8)
+
+
+def change(layer: nn.Linear) -> None:
+    nn.init.ones_(layer.weight)
+
+
+@pytest.mark.parametrize("touch", [replace, move, change])
+def test_arrays_follow_weights_whatever_becomes_of_them(touch: Callable[[nn.Linear], None]) -> None:
+    torch.manual_seed(0)
+    layers = CHAINS["relu"]()
+    chain = Chain(layers)
+    before = chain.run_on_array(inputs().numpy())
+    assert isinstance(layers[2], nn.Linear)
+    touch(layers[2])
+    after = chain.run_on_array(inputs().numpy())
+    expected = nn.Sequential(*layers)(inputs()).detach().numpy()
+    assert not np.allclose(before, expected)  # type: ignore[arg-type]
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda chain: pickle.loads(pickle.dumps(chain))]
+)
+def test_a_copy_has_weights_of_its_own(duplicate: Callable[[Chain], Chain]) -> None:
+    torch.manual_seed(0)
+    layers = CHAINS["layer norm"]()
+    chain = Chain(layers)
+    before = chain.run_on_array(inputs().numpy())
+    other = duplicate(chain)
+    for layer in layers:
+        for weight in layer.parameters():
+            nn.init.zeros_(weight)
+    np.testing.assert_array_equal(other.run_on_array(inputs().numpy()), before)  # type: ignore[arg-type]
+    assert not chain.run_on_array(inputs().numpy()).any()  # type: ignore[union-attr]
+
+
+def test_weights_elsewhere_are_not_read_as_arrays() -> None:
+    chain = Chain([nn.Linear(3, 2, device="meta")])
+    assert chain.run_on_array(inputs().numpy()) is None
