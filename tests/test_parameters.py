@@ -281,6 +281,10 @@ def test_unknown_policy_kwargs_are_refused_with_the_known_ones() -> None:
         {"activation_fn": "NoSuchActivation"},
         {"optimizer_class": "Adagrad"},
         {"optimizer_kwargs": {"lr": 0.1}},
+        {"optimizer_kwargs": 3},
+        {"features_extractor": "foo"},
+        {"normalize_images": "x"},
+        {"layer_norm": 3},
     ],
 )
 def test_values_in_policy_kwargs_are_checked_at_once(policy_kwargs: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -57,18 +58,15 @@ class MlpPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
-        widths = tuple(self.net_arch) if isinstance(self.net_arch, (list, tuple)) else None
-        if widths is None or not all(isinstance(w, int) and w > 0 for w in widths):
-            raise ConfigurationError(
-                f"net_arch must be a list of positive layer widths, not {self.net_arch!r}"
-            )
-        object.__setattr__(self, "net_arch", widths)
-        self._activation()
+        object.__setattr__(self, "net_arch", _widths(self.net_arch))
+        _require_layer(self._activation())
+        for name in ("layer_norm", "normalize_images"):
+            given = getattr(self, name)
+            if not isinstance(given, bool):
+                raise ConfigurationError(f"{name} must be True or False, not {given!r}")
+        _check_features_extractor(self.features_extractor)
         self._optimizer_class()
-        if "lr" in self.optimizer_kwargs:
-            raise ConfigurationError(
-                "optimizer_kwargs must not hold 'lr'; use the parameter learning_rate"
-            )
+        _check_optimizer_kwargs(self.optimizer_kwargs)
 
     def build(self, space: Space[Any], n_actions: int, head: Head) -> QNetwork:
         """Make a network with fresh weights from torch's global generator.
@@ -129,4 +127,43 @@ class MlpPolicy:
         raise ConfigurationError(
             f"optimizer_class must be one of {', '.join(OPTIMIZERS)}, or a subclass of "
             f"torch.optim.Optimizer, not {given!r}"
+        )
+
+
+def _widths(given: Any) -> tuple[int, ...]:
+    widths = given if isinstance(given, (list, tuple)) else (None,)
+    if not all(isinstance(w, Integral) and not isinstance(w, bool) and int(w) > 0 for w in widths):
+        raise ConfigurationError(
+            f"net_arch must be a list of positive layer widths such as [64, 64], not {given!r}"
+        )
+    return tuple(map(int, widths))
+
+
+def _require_layer(activation: type[nn.Module]) -> None:
+    try:
+        activation()
+    except TypeError as error:
+        raise ConfigurationError(
+            f"activation_fn must be a class that is made without arguments, such as nn.ReLU, not "
+            f"{activation.__name__}: {error}"
+        ) from error
+
+
+def _check_features_extractor(given: Any) -> None:
+    if given is not None and (isinstance(given, nn.Module) or not callable(given)):
+        raise ConfigurationError(
+            f"features_extractor must be a callable from the observation space to an nn.Module "
+            f"with an integer .features, such as the module's class, or None, not {given!r}"
+        )
+
+
+def _check_optimizer_kwargs(given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ConfigurationError(
+            f"optimizer_kwargs must be a dict of keyword arguments such as {{'eps': 1e-5}}, "
+            f"not {given!r}"
+        )
+    if "lr" in given:
+        raise ConfigurationError(
+            "optimizer_kwargs must not hold 'lr'; use the parameter learning_rate"
         )

@@ -53,6 +53,12 @@ def test_a_list_of_widths_equals_a_tuple() -> None:
     assert MlpPolicy(net_arch=[5, 4]) == MlpPolicy(net_arch=(5, 4))  # type: ignore[arg-type]
 
 
+def test_widths_of_numpy_are_integers() -> None:
+    policy = MlpPolicy(net_arch=tuple(np.array([5, 4])))
+    assert [type(width) for width in policy.net_arch] == [int, int]
+    assert policy == MlpPolicy(net_arch=(5, 4))
+
+
 def test_the_head_decides_the_outputs_of_an_action() -> None:
     network = MlpPolicy(net_arch=(5,)).build(SPACE, 2, Triple())
     assert network.output.linear.weight.shape == (6, 5)
@@ -76,7 +82,22 @@ def test_what_is_no_activation_is_refused(given: Any) -> None:
         MlpPolicy(activation_fn=given)
 
 
-@pytest.mark.parametrize("given", [(0,), (64, -1), (64.0,), ("64",), 64, None, "64"])
+@pytest.mark.parametrize("given", ["Linear", nn.Bilinear])
+def test_a_layer_that_needs_arguments_is_no_activation(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"made without arguments, .*, not (L|Bil)inear: "):
+        MlpPolicy(activation_fn=given)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "normalize_images"])
+@pytest.mark.parametrize("given", [3, 1, "x", None])
+def test_a_switch_is_true_or_false(name: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be True or False, not {given!r}"):
+        MlpPolicy(**{name: given})
+
+
+@pytest.mark.parametrize(
+    "given", [(0,), (64, -1), (64.0,), ("64",), 64, None, "64", [True], (64, False)]
+)
 def test_what_is_no_list_of_widths_is_refused(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="net_arch must be a list of positive layer wid"):
         MlpPolicy(net_arch=given)
@@ -141,6 +162,12 @@ def test_a_features_extractor_without_features_is_refused(factory: Any) -> None:
         built(MlpPolicy(features_extractor=factory))
 
 
+@pytest.mark.parametrize("given", ["foo", 3, nn.Flatten(), {}])
+def test_what_makes_no_features_is_refused_at_once(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="features_extractor must be a callable from the"):
+        MlpPolicy(features_extractor=given)
+
+
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD", "RAdam"])
 def test_an_optimiser_goes_by_its_name_or_its_class(name: str) -> None:
     flat = FlatParameters(built(MlpPolicy()))
@@ -190,6 +217,12 @@ def test_what_is_no_optimiser_is_refused(given: Any) -> None:
 def test_the_learning_rate_has_its_own_parameter() -> None:
     with pytest.raises(ConfigurationError, match="must not hold 'lr'; use the parameter learning_"):
         MlpPolicy(optimizer_kwargs={"lr": 1e-3})
+
+
+@pytest.mark.parametrize("given", [3, None, ["eps"], "eps", {1: 2}])
+def test_what_is_no_dict_of_keyword_arguments_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="optimizer_kwargs must be a dict of keyword arg"):
+        MlpPolicy(optimizer_kwargs=given)
 
 
 @pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"eps": -1.0}])
