@@ -126,7 +126,8 @@ def _one_of(*accepted: object) -> Check:
 
 
 def _mapping_or_none(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, Mapping):
+    is_named = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    if value is not None and not is_named:
         _fail(name, value, "a dict of keyword arguments, or None")
 
 

@@ -38,7 +38,7 @@ def halving(remaining: float) -> float:
 
 PROBABILITY = Range("a number from 0 to 1", [0, 1, 0.5, 0.0, 1.0], [-0.1, 1.1, "0.5", None, True])
 COUNT = Range("an integer of at least 1", [1, 10**6, np.int64(3)], [0, -5, 1.0, "1", None, True])
-DICT = Range("a dict of keyword arguments, or None", [None, {}], ["x", 3, [("a", 1)]])
+DICT = Range("a dict of keyword arguments, or None", [None, {}], ["x", 3, [("a", 1)], {1: 2}])
 RANGES: dict[str, Range] = {
     "policy": Range(
         "'MlpPolicy', or an object", ["MlpPolicy", MlpPolicy()], ["Mlp", None, 3, MlpPolicy]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +24,11 @@ EnvLike: TypeAlias = (
 )
 Vectorization = Literal["auto", "sync", "async", "vector_entry_point"]
 VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
+_UNFIT = re.compile(
+    r"(?:unexpected keyword|multiple values for(?: keyword)?) argument '(\w+)'"
+    r"|'(\w+)' is an invalid keyword|takes no (?:keyword )?arguments"
+)
+"""How Python says that a function does not take a keyword argument."""
 
 
 def make_vector_env(
@@ -88,7 +95,8 @@ class _Maker:
         if os.getpid() != self.made_by:
             # The terminal interrupts the whole process group; only the parent decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        env = self.make(**self.kwargs)
+        with _naming_unfit(self.kwargs, self.make):
+            env = self.make(**self.kwargs)
         if not isinstance(env, gymnasium.Env):
             raise ConfigurationError(
                 f"the callable passed as env must return a gymnasium.Env, not {env!r}; pass a "
@@ -108,6 +116,9 @@ class _Borrowing(SyncVectorEnv):
 class _ById:
     id: str
 
+    def __repr__(self) -> str:
+        return repr(self.id)
+
     def __call__(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(self.id, **kwargs)
 
@@ -123,14 +134,33 @@ def _from_id(
         has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
         native = vectorization == "vector_entry_point"
         if native or (vectorization == "auto" and has_own and n_envs > 1):
-            return _with_known_autoreset(
-                gymnasium.make_vec(
+            with _naming_unfit(kwargs, env_id):
+                made = gymnasium.make_vec(
                     env_id, n_envs, vectorization_mode="vector_entry_point", **kwargs
                 )
-            )
+            return _with_known_autoreset(made)
         return _from_makers(_Maker(_ById(env_id), kwargs), n_envs, vectorization)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise ConfigurationError(f"env {env_id!r} cannot be made: {error}") from error
+
+
+@contextmanager
+def _naming_unfit(kwargs: Mapping[str, Any], env: object) -> Iterator[None]:
+    """Name the keyword arguments that an environment does not take.
+
+    A `TypeError` about anything else is the environment's own and stays as it is.
+    """
+    try:
+        yield
+    except TypeError as error:
+        unfit = _UNFIT.search(str(error))
+        name = unfit and (unfit[1] or unfit[2])
+        if unfit is None or not kwargs or (name and name not in kwargs):
+            raise
+        raise ConfigurationError(
+            f"env_kwargs={dict(kwargs)!r} do not fit the environment {env!r}: {error}; pass what "
+            f"its constructor takes"
+        ) from error
 
 
 def _from_makers(

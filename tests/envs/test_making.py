@@ -242,9 +242,61 @@ def test_a_callable_that_makes_something_else_is_refused(wrong: Any) -> None:
         make_vector_env(wrong)
 
 
-def test_an_exception_while_an_environment_is_made_is_the_users() -> None:
-    with pytest.raises(TypeError, match="no_such_argument"):
-        make_vector_env(CountingEnv, env_kwargs={"no_such_argument": 1})
+class TakesNothing(gym.Env[Any, Any]):
+    """Has no constructor."""
+
+
+class PassesOn(CountingEnv):
+    """Passes all keyword arguments on to a class that does not take them all."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "named"),
+    [
+        ("sbdqn-tests/Counting-v0", 1, "'sbdqn-tests/Counting-v0'"),
+        ("CartPole-v1", 2, "'CartPole-v1'"),  # its own vectorised implementation
+        (CountingEnv, 1, "CountingEnv"),
+        (PassesOn, 1, "PassesOn"),
+        (TakesNothing, 1, "TakesNothing"),
+        (lambda: CountingEnv(3), 2, "lambda"),
+    ],
+)
+def test_keyword_arguments_that_an_environment_does_not_take_are_named(
+    env: Any, n_envs: int, named: str
+) -> None:
+    model = small(env, n_envs=n_envs, env_kwargs={"mass": 1})
+    with pytest.raises(
+        ConfigurationError, match=rf"env_kwargs={{'mass': 1}} do not fit .*{named}.*argument"
+    ) as caught:
+        model.learn(10)
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert str(caught.value.__cause__) in str(caught.value)
+
+
+def test_a_keyword_argument_that_is_the_id_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"env_kwargs=.*multiple values for argument 'id'"):
+        make_vector_env("CartPole-v1", env_kwargs={"id": "Acrobot-v1"})
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_another_exception_while_an_environment_is_made_is_the_users(
+    n_envs: int, vectorization: Any
+) -> None:
+    def make(**kwargs: Any) -> Any:
+        return len(5)  # type: ignore[arg-type]
+
+    def make_another(**kwargs: Any) -> Any:
+        return CountingEnv(pole=5)  # type: ignore[call-arg]
+
+    for maker, complaint in ((make, "has no len"), (make_another, "argument 'pole'")):
+        for kwargs in ({}, {"mass": 1}):
+            with pytest.raises(TypeError, match=complaint) as caught:
+                make_vector_env(maker, n_envs, vectorization, kwargs)
+            assert caught.traceback[-1].name == maker.__name__
 
 
 # reward_threshold -----------------------------------------------------------------------
