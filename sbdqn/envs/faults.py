@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from multiprocessing.connection import wait
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from gymnasium import Env
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
-from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from sbdqn.errors import WorkerError
 
 Result = TypeVar("Result")
-Fault: TypeAlias = tuple[int, type[BaseException], BaseException, str]
+Fault: TypeAlias = tuple[int, type[BaseException], Any, str]
 """Index of the environment, type and message of its exception, traceback."""
+FAULT_SECONDS = 10.0  # that a fault may take from one process to another
+
+
+def start_workers(makers: Sequence[Callable[[], Env[Any, Any]]]) -> AsyncVectorEnv[Any, Any]:
+    """Make environments in processes of their own, out of Ctrl-C's reach.
+
+    Raises:
+        WorkerError: if a worker cannot make its environment; none is left then.
+    """
+    # What __init__ leaves behind when it raises can be closed.
+    workers: AsyncVectorEnv[Any, Any] = AsyncVectorEnv.__new__(AsyncVectorEnv)
+    try:
+        AsyncVectorEnv.__init__(workers, makers, worker=_work)
+    except BaseException as error:
+        if "processes" not in vars(workers):  # it makes one environment in this process first
+            raise
+        workers.processes = [each for each in workers.processes if each.pid is not None]
+        raise _report(workers, None, error) from error
+    return workers
+
+
+def _work(
+    index: int,
+    make: Callable[[], Env[Any, Any]],
+    pipe: Connection,
+    parent_pipe: Connection,
+    shared_memory: Any,
+    errors: Any,
+    *others: Any,
+) -> None:
+    """What a worker process does: gymnasium's loop, with faults that can travel."""
+    # The terminal interrupts the whole process group; only the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faults: Any = _TextQueue(errors)
+    try:
+        env = make()
+    except BaseException as error:
+        faults.put((index, type(error), error, traceback.format_exc()))
+        parent_pipe.close()
+        pipe.recv()
+        pipe.send((None, False))
+        return
+    _async_worker(index, lambda: env, pipe, parent_pipe, shared_memory, faults, *others)
+
+
+class _TextQueue:
+    """Puts faults as text, because not every exception can be pickled."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+
+    def put(self, fault: Fault) -> None:
+        self._queue.put((fault[0], WorkerError, _described(fault), fault[3]))
+
+
+class _LostFaultError(Exception):
+    """A worker's exception cannot be pickled, or not be made again."""
 
 
 class _RecordingQueue:
@@ -28,7 +88,10 @@ class _RecordingQueue:
         self.last: Fault | None = None
 
     def get(self) -> Any:
-        self.last = self._queue.get()
+        try:
+            self.last = self._queue.get(timeout=FAULT_SECONDS)
+        except Exception as error:  # its class raises what it likes, or nothing comes
+            raise _LostFaultError(repr(error)) from error
         return self.last
 
 
@@ -93,12 +156,16 @@ def _report(
         workers.processes[index].join()
     _terminate(workers)
     if last is not None:
-        index, kind, value, trace = last
+        kind, value = last[1:3]
         if kind is KeyboardInterrupt:
             return KeyboardInterrupt()
+        return WorkerError(value if kind is WorkerError else _described(last))
+    if isinstance(error, _LostFaultError):
         return WorkerError(
-            f"environment {index} raised {kind.__name__}: {value}\n\n"
-            f"Traceback in the worker process of environment {index}:\n{trace}"
+            f"environments {dead} raised exceptions that could not be passed from their "
+            f"processes to this one: {error}; let them raise exceptions that can be pickled, or "
+            f"let the model make the environments: env=a function that makes one, n_envs=..., "
+            f"vectorization='async'"
         )
     if isinstance(error, (EOFError, ConnectionError)):
         codes = {index: workers.processes[index].exitcode for index in dead}
@@ -106,6 +173,14 @@ def _report(
             f"worker processes ended without a word, exit codes by environment index: {codes}"
         )
     return error
+
+
+def _described(fault: Fault) -> str:
+    index, kind, value, trace = fault
+    return (
+        f"environment {index} raised {kind.__name__}: {value}\n\n"
+        f"Traceback in the worker process of environment {index}:\n{trace}"
+    )
 
 
 def _terminate(workers: AsyncVectorEnv[Any, Any]) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from sbdqn.errors import ConfigurationError, WorkerError
+from sbdqn.envs.faults import start_workers
+from sbdqn.errors import ConfigurationError
 
 EnvLike: TypeAlias = (
     str
@@ -51,6 +50,7 @@ def make_vector_env(
 
     Raises:
         ConfigurationError: if the parts do not go together.
+        WorkerError: if an environment cannot be made in a process of its own.
     """
     if isinstance(env, str):
         return _from_id(env, n_envs, vectorization, dict(env_kwargs or {}))
@@ -85,16 +85,12 @@ def reward_threshold(env: VectorEnv[Any, Any, Any]) -> float | None:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes one environment, in a worker process out of Ctrl-C's reach."""
+    """Makes one environment."""
 
     make: Callable[..., Any]
     kwargs: dict[str, Any]
-    made_by: int = field(default_factory=os.getpid)
 
     def __call__(self) -> gymnasium.Env[Any, Any]:
-        if os.getpid() != self.made_by:
-            # The terminal interrupts the whole process group; only the parent decides.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         with _naming_unfit(self.kwargs, self.make):
             env = self.make(**self.kwargs)
         if not isinstance(env, gymnasium.Env):
@@ -172,14 +168,7 @@ def _from_makers(
             "one; make the vector environment and pass it as it is"
         )
     makers = [maker] * n_envs
-    if vectorization != "async":
-        return SyncVectorEnv(makers)
-    try:
-        return AsyncVectorEnv(makers)
-    except (EOFError, ConnectionError) as error:
-        raise WorkerError(
-            "a worker process ended while it made its environment; its traceback is printed above"
-        ) from error
+    return start_workers(makers) if vectorization == "async" else SyncVectorEnv(makers)
 
 
 def _from_made(

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from sbdqn import DQN, MlpPolicy, evaluate_policy
 from sbdqn.callbacks import EvalCallback
-from sbdqn.envs import FaultReporting
+from sbdqn.envs import FaultReporting, faults
 from sbdqn.errors import ConfigurationError, NotReadyError, SbdqnError, WorkerError
 from tests.environments import CountingEnv
 
@@ -61,12 +62,53 @@ class BrokenResetEnv(CountingEnv):
 
 
 class UnmakableEnv(CountingEnv):
-    """Can be made in the main process alone."""
+    """Can be made in the main process, and by those that come to the folder in time."""
 
-    def __init__(self) -> None:
-        if multiprocessing.parent_process() is not None:
-            raise ArithmeticError("no display here")
+    def __init__(self, folder: Path, places: int = 0, ending: str = "raise") -> None:
+        if multiprocessing.parent_process() is not None and not self.found_place(folder, places):
+            if ending == "raise":
+                raise ArithmeticError("no display here")
+            sys.exit(7) if ending == "exit" else os._exit(7)
         super().__init__()
+
+    @staticmethod
+    def found_place(folder: Path, places: int) -> bool:
+        for place in range(places):
+            with contextlib.suppress(FileExistsError):
+                (folder / str(place)).touch(exist_ok=False)
+                return True
+        return False
+
+
+class SimulatorError(Exception):
+    """Cannot be made again from its message alone, as unpickling would."""
+
+    def __init__(self, code: int, hint: str) -> None:
+        super().__init__(f"code {code}")
+        self.hint = hint
+
+
+class ChattyEnv(CountingEnv):
+    """Raises what no other process can read."""
+
+    def __init__(self, index: int = 0, local: bool = False) -> None:
+        super().__init__(index, lengths=(50,))
+        self.local = local
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        class LocalError(Exception):
+            pass
+
+        if len(self.actions) == 6 and self.index == 1:
+            raise LocalError("code 7") if self.local else SimulatorError(7, "oil it")
+        return super().step(action)
+
+
+class CountedChattyEnv(ChattyEnv):
+    """The same, whatever its index."""
+
+    def __init__(self, local: bool) -> None:
+        super().__init__(1, local)
 
 
 class KilledEnv(CountingEnv):
@@ -181,12 +223,51 @@ def test_a_worker_killed_between_two_steps_is_named() -> None:
     assert env.closed
 
 
+@pytest.mark.parametrize("places", [0, 2])
+@pytest.mark.parametrize(
+    ("ending", "named"), [("raise", "ArithmeticError"), ("exit", "SystemExit")]
+)
 def test_a_worker_that_cannot_make_its_environment_is_reported(
-    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path, places: int, ending: str, named: str
 ) -> None:
-    with pytest.raises(WorkerError, match="ended while it made its environment"):
-        small(UnmakableEnv, n_envs=2, vectorization="async").learn(10)
-    assert "ArithmeticError: no display here" in capfd.readouterr().err
+    kwargs = {"folder": tmp_path, "places": places, "ending": ending}
+    with pytest.raises(WorkerError) as caught:
+        small(UnmakableEnv, n_envs=3, vectorization="async", env_kwargs=kwargs).learn(10)
+    message = str(caught.value)
+    assert re.match(rf"environment [012] raised {named}: (no display here|7)\n", message)
+    assert "Traceback in the worker process of environment" in message
+    assert "in __init__" in message
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_dies_while_it_makes_its_environment_is_named(tmp_path: Path) -> None:
+    kwargs = {"folder": tmp_path, "places": 2, "ending": "die"}
+    with pytest.raises(WorkerError, match=r"exit codes .*: \{[012]: 7\}") as caught:
+        small(UnmakableEnv, n_envs=3, vectorization="async", env_kwargs=kwargs).learn(10)
+    assert isinstance(caught.value.__cause__, (EOFError, ConnectionError))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_an_exception_that_no_other_process_can_read_arrives_as_text(local: bool) -> None:
+    kwargs = {"local": local}
+    model = small(CountedChattyEnv, n_envs=2, vectorization="async", env_kwargs=kwargs)
+    name = "LocalError" if local else "SimulatorError"
+    with pytest.raises(WorkerError, match=rf"environment [01] raised {name}: code 7\n") as caught:
+        model.learn(100)
+    assert str(caught.value).count("Traceback in the worker process") == 1
+    assert "in step" in str(caught.value)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_such_an_exception_of_a_users_own_workers_is_at_least_placed(
+    local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "FAULT_SECONDS", 0.5)
+    env = AsyncVectorEnv(indexed(ChattyEnv, 3, local=local))
+    with pytest.raises(WorkerError, match=r"environments \[1\] .*exceptions that can be pickled"):
+        small(env).learn(100)
+    assert env.closed
 
 
 @pytest.mark.parametrize("env", [BrokenEnv, BrokenEnv(), SyncVectorEnv([BrokenEnv])])
