@@ -548,6 +548,7 @@ class DQN:
         Raises:
             CheckpointError: if a parameter cannot be described even by
                 cloudpickle.
+            FileAccessError: if the file cannot be written.
         """
         parts = self._built()
         env = self._parameters["env"]
@@ -586,7 +587,7 @@ class DQN:
 
         Raises:
             CheckpointError: if the file cannot be read, or holds a Python object
-                and is not trusted.
+                and is not trusted; `MissingFileError` if there is none.
             ConfigurationError: if a parameter is unknown.
             SpaceError: if the environment has other spaces.
         """
@@ -679,6 +680,9 @@ class DQN:
         Args:
             path: `.zip` is added to a name without a suffix; or an open binary
                 file.
+
+        Raises:
+            FileAccessError: if the file cannot be written.
         """
         write_archive(path, "replay", {}, self.replay_buffer.state_dict())
 
@@ -686,7 +690,8 @@ class DQN:
         """Fill the replay with what `save_replay_buffer` wrote.
 
         Raises:
-            CheckpointError: if the file cannot be read.
+            CheckpointError: if the file cannot be read; `MissingFileError` if there
+                is none.
             ConfigurationError: if it is of a replay of another shape.
         """
         state = read_archive(path, "replay").state

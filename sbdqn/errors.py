@@ -37,5 +37,13 @@ class CheckpointError(SbdqnError, ValueError):
     """A file that is not a readable archive of this library."""
 
 
+class FileAccessError(CheckpointError, OSError):
+    """A place that an archive cannot be written to, or read from."""
+
+
+class MissingFileError(FileAccessError, FileNotFoundError):
+    """There is no file where an archive should be read from."""
+
+
 class MissingDependencyError(SbdqnError, ImportError):
     """An optional dependency is needed for this and is not installed."""

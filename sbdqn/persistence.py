@@ -11,6 +11,7 @@ Members:
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
@@ -24,7 +25,13 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor
 
 from sbdqn.encoding import NotEncodableError, decode, encode
-from sbdqn.errors import CheckpointError, SbdqnError
+from sbdqn.errors import (
+    CheckpointError,
+    ConfigurationError,
+    FileAccessError,
+    MissingFileError,
+    SbdqnError,
+)
 
 FORMAT_VERSION = 1
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
@@ -56,6 +63,10 @@ def write_archive(
         kind: what is in it.
         parameters: of the constructor.
         state: nested dicts and lists of what JSON can hold, and tensors.
+
+    Raises:
+        CheckpointError: if a parameter can be described in no way.
+        FileAccessError: if the file cannot be written.
     """
     described: dict[str, Any] = {}
     objects: dict[str, Any] = {}
@@ -86,7 +97,7 @@ def read_archive(path: PathOrFile, kind: str) -> Archive:
     Raises:
         CheckpointError: if it is damaged, of another kind, or newer than this
             version of the library.
-        FileNotFoundError: if there is no such file.
+        FileAccessError: if it cannot be opened; `MissingFileError` if there is none.
     """
     members = _read_members(path)
     if "metadata.json" not in members:
@@ -143,9 +154,15 @@ def restoring() -> Iterator[None]:
 
 
 def with_suffix(path: str | os.PathLike[str]) -> Path:
-    """The path, with `.zip` if it has no suffix."""
-    path = Path(path)
-    return path if path.suffix else path.with_suffix(".zip")
+    """The path, with `.zip` if it has no suffix.
+
+    Raises:
+        FileAccessError: if it cannot be the name of a file.
+    """
+    named = Path(path)
+    if named.name in ("", "..") or "\0" in named.name:
+        raise FileAccessError(f"{os.fspath(path)!r} cannot be a file; name one, as in 'model.zip'")
+    return named if named.suffix else named.with_suffix(".zip")
 
 
 def _pickle(objects: dict[str, Any]) -> bytes:
@@ -164,10 +181,30 @@ def _pickle(objects: dict[str, Any]) -> bytes:
 @contextmanager
 def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
     if not isinstance(path, (str, os.PathLike)):
-        yield path
+        yield _open_file(path, "write")
         return
     final = with_suffix(path)
+    try:
+        _require_place(final)
+        with _complete_or_absent(final) as file:
+            yield file
+    except SbdqnError:
+        raise
+    except OSError as error:
+        raise FileAccessError(f"{final} cannot be written: {error.strerror or error}") from error
+
+
+def _require_place(final: Path) -> None:
+    if final.is_dir():
+        raise FileAccessError(f"{final} is a folder; name a file in it")
+    for parent in final.parents:
+        if parent.exists() and not parent.is_dir():
+            raise FileAccessError(f"{final} cannot be written: {parent} is a file, not a folder")
     final.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
     descriptor, temporary = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -183,22 +220,46 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
         raise
 
 
-def _read_members(path: PathOrFile) -> dict[str, bytes]:
-    source: Path | IO[bytes]
-    if isinstance(path, (str, os.PathLike)):
-        source = Path(path) if Path(path).is_file() else with_suffix(path)
-        if not source.exists():
-            raise FileNotFoundError(f"there is no file {source}")
-    else:
-        source = path
+@contextmanager
+def _source(path: PathOrFile) -> Iterator[IO[bytes]]:
+    if not isinstance(path, (str, os.PathLike)):
+        yield _open_file(path, "read")
+        return
+    given = Path(path)
+    source = given if given.is_file() else with_suffix(path)
+    if not source.exists() and not given.is_dir():
+        raise MissingFileError(f"there is no file {source}")
+    if not source.exists() or source.is_dir():
+        raise FileAccessError(f"{given} is a folder; name the file in it")
     try:
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                if info.compress_type != zipfile.ZIP_STORED:
-                    raise CheckpointError(f"{_name(path)} is no archive of sbdqn: it is compressed")
-            return {info.filename: archive.read(info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"{_name(path)} is no readable zip archive: {error}") from error
+        file = source.open("rb")
+    except OSError as error:
+        raise FileAccessError(f"{source} cannot be read: {error.strerror or error}") from error
+    with file:
+        yield file
+
+
+def _open_file(given: Any, verb: str) -> IO[bytes]:
+    if isinstance(given, io.TextIOBase) or not callable(getattr(given, verb, None)):
+        raise ConfigurationError(
+            f"path must be a path or a file that is open in binary mode, not {given!r}"
+        )
+    file: IO[bytes] = given
+    return file
+
+
+def _read_members(path: PathOrFile) -> dict[str, bytes]:
+    with _source(path) as source:
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for info in archive.infolist():
+                    if info.compress_type != zipfile.ZIP_STORED:
+                        raise CheckpointError(
+                            f"{_name(path)} is no archive of sbdqn: it is compressed"
+                        )
+                return {info.filename: archive.read(info) for info in archive.infolist()}
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+            raise CheckpointError(f"{_name(path)} is no readable zip archive: {error}") from error
 
 
 def _check_metadata(path: PathOrFile, metadata: Mapping[str, Any], kind: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import json
 import os
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ from sbdqn.encoding import SPECS
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
+    FileAccessError,
+    MissingFileError,
     NotReadyError,
     SpaceError,
 )
@@ -377,9 +381,86 @@ def test_an_open_file_is_written_to_and_stays_open(trained: DQN, tmp_path: Path)
         assert DQN.load(file).num_timesteps == trained.num_timesteps
 
 
-def test_a_missing_file_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.zip"):
-        DQN.load(tmp_path / "nothing")
+WRITERS = ["save", "save_replay_buffer"]
+
+
+def reader(model: DQN, name: str) -> Callable[[Any], Any]:
+    """`load` of the class, or a method of the model."""
+    return DQN.load if name == "load" else getattr(model, name)
+
+
+@pytest.mark.parametrize("name", ["load", "load_replay_buffer", "set_parameters"])
+def test_a_missing_file_is_missing(trained: DQN, tmp_path: Path, name: str) -> None:
+    for missing in ("nothing", "no/thing", "nothing.zip"):
+        with pytest.raises(MissingFileError, match=r"there is no file .*thing\.zip") as caught:
+            reader(trained, name)(tmp_path / missing)
+        assert isinstance(caught.value, FileNotFoundError)
+        assert isinstance(caught.value, CheckpointError)
+
+
+@pytest.mark.parametrize("name", ["load", "load_replay_buffer", "set_parameters"])
+def test_a_folder_is_no_file(trained: DQN, tmp_path: Path, name: str) -> None:
+    (tmp_path / "models.v1").mkdir()
+    (tmp_path / "models").mkdir()
+    for folder in ("models", "models.v1"):
+        with pytest.raises(FileAccessError, match=rf"{folder} is a folder; name the file in it"):
+            reader(trained, name)(tmp_path / folder)
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "load", "load_replay_buffer", "set_parameters"])
+def test_what_cannot_be_a_name_is_refused(
+    trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("", ".", "..", "/", "folder/..", "a\0b", Path()):
+        with pytest.raises(FileAccessError, match="cannot be a file; name one, as in"):
+            reader(trained, name)(place)
+    for thing in (3, None, True, b"model.zip", ["model.zip"], io.StringIO()):
+        with pytest.raises(ConfigurationError, match="path must be a path or a file that is open"):
+            reader(trained, name)(thing)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_nothing_is_written_where_no_file_can_be(trained: DQN, tmp_path: Path, name: str) -> None:
+    (tmp_path / "models.v1").mkdir()
+    (tmp_path / "file").write_text("old")
+    for place, complaint in {
+        "models.v1": r"models\.v1 is a folder; name a file in it",
+        "file/model": "file is a file, not a folder",
+        "file/deep/model": "file is a file, not a folder",
+        "x" * 300: "cannot be written: File name too long",
+    }.items():
+        with pytest.raises(FileAccessError, match=complaint) as caught:
+            getattr(trained, name)(tmp_path / place)
+        assert isinstance(caught.value, OSError)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "models.v1"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_read_only_place_is_named(
+    trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(dir: Path, prefix: str) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}a1b2")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)  # root may write anywhere
+    with pytest.raises(FileAccessError, match=r"model\.zip cannot be written: Permission denied$"):
+        getattr(trained, name)(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    trained.save(tmp_path / "model")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FileAccessError, match=r"model\.zip cannot be read: Permission denied$"):
+        DQN.load(tmp_path / "model")
 
 
 def test_others_may_read_the_file_as_the_umask_says(trained: DQN, tmp_path: Path) -> None:
@@ -408,7 +489,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
 
     write = zipfile.ZipFile.writestr
     monkeypatch.setattr(zipfile.ZipFile if broken == "writestr" else os, broken, fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(FileAccessError, match=r"model\.zip cannot be written: no space left"):
         trained.save(path)
 
     assert calls == (3 if broken == "writestr" else 1)
