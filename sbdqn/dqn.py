@@ -620,6 +620,8 @@ class DQN:
         with restoring():
             model = cls(**saved)
             model._restore(archive.state)
+            if not parameters.keys() & {"policy", "policy_kwargs"}:
+                model._require_optimizer_of(archive.state)
         if env is not None:
             model._use_env(env)
         if "seed" in parameters:
@@ -896,6 +898,16 @@ class DQN:
         reconfiguration.apply(parts, self._parameters, self._learn_steps)
         clock = parts.trainer.clock
         parts.learner.learning_rate = value_at(parts.trainer.learning_rate, clock)
+
+    def _require_optimizer_of(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state whose optimiser is not the one that the policy describes."""
+        mine, saved = type(self.learner.optimizer).__name__, state["learner"]["optimizer_class"]
+        if saved != mine:
+            raise CheckpointError(
+                f"the file is damaged, or its optimiser was exchanged: it holds the state of "
+                f"{saved!r}, and its policy describes {mine}; pass policy, or policy_kwargs, to "
+                f"load the weights and begin with a fresh optimiser"
+            )
 
 
 @functools.cache

@@ -911,10 +911,24 @@ def test_a_senseless_state_is_reported(saved: bytes, part: str, rubbish: Any) ->
         def replace_one(state: dict[str, Any], place: int = place) -> None:
             state[part]["$dict"][place][1] = rubbish
 
-        if name == "optimizer_class" or (rubbish == 5 and name in COUNTERS):
+        if rubbish == 5 and name in COUNTERS:
             continue
         with pytest.raises(CheckpointError, match="damaged"):
             DQN.load(with_state(saved, replace_one))
+
+
+def test_an_optimisers_state_is_dropped_only_for_another_optimiser(saved: bytes) -> None:
+    def rename(state: dict[str, Any]) -> None:
+        learner = dict(state["learner"]["$dict"])
+        learner["optimizer_class"] = "Adams"
+        state["learner"]["$dict"] = [[key, value] for key, value in learner.items()]
+
+    with pytest.raises(CheckpointError, match=r"state of 'Adams', and its policy describes Adam;"):
+        DQN.load(with_state(saved, rename))
+    # The way out that the message names.
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False)
+    loaded = DQN.load(with_state(saved, rename), policy=policy)
+    assert loaded.learner.optimizer.state_dict()["state"] == {}
 
 
 @pytest.mark.parametrize("state", [{"$tuple": []}, {"$float": "1"}, {"$path": "x"}])
