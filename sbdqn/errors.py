@@ -21,6 +21,10 @@ class NotReadyError(SbdqnError, RuntimeError):
     """Something is asked of a model that lacks what it needs for it."""
 
 
+class MissingMethodError(SbdqnError, AttributeError):
+    """Something is asked of an environment that its class cannot do."""
+
+
 class ReplayMemoryError(ConfigurationError, MemoryError):
     """A replay buffer that cannot fit into the memory of its device."""
 

@@ -122,18 +122,19 @@ class FaultReporting(Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset, reporting faults."""
-        return self._watch(lambda: self.env.reset(seed=seed, options=options))
+        return self.watch(lambda: self.env.reset(seed=seed, options=options))
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, reporting faults."""
         if self._workers is None:
             return self.env.step(actions)
-        return self._watch(lambda: self.env.step(actions))
+        return self.watch(lambda: self.env.step(actions))
 
     def __del__(self) -> None:
         """Leave the environment open; gymnasium before 1.3 would close it here."""
 
-    def _watch(self, call: Callable[[], Result]) -> Result:
+    def watch(self, call: Callable[[], Result]) -> Result:
+        """Call something of the environment, reporting faults."""
         try:
             return call()
         except (Exception, KeyboardInterrupt) as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
+from sbdqn.envs.faults import FaultReporting
 from sbdqn.envs.infos import split_infos
+from sbdqn.errors import MissingMethodError
 from sbdqn.types import Array, BoolArray
 
 
@@ -18,6 +21,7 @@ class SB3View:
     `reset()` returns observations alone and `step()` four values. Where the
     environment resets itself on the step after an end (gymnasium's default),
     that step returns the first observation of the next episode and reward 0.
+    Otherwise `step()` resets the environments that end, as SB3's do.
 
     Stepping the training environment abandons its open episodes: the next
     `learn` begins with a reset.
@@ -38,6 +42,8 @@ class SB3View:
         self.action_space = vector_env.single_action_space
         self.render_mode = vector_env.render_mode
         self.abandon_episodes = abandon_episodes
+        self._faults = FaultReporting(vector_env)
+        self._resets = vector_env.metadata["autoreset_mode"] is AutoresetMode.DISABLED
         self._seed: int | None = None
 
     def seed(self, seed: int | None = None) -> None:
@@ -47,20 +53,23 @@ class SB3View:
     def reset(self) -> Array:
         """Reset all environments; observations (E, ...)."""
         self.abandon_episodes()
-        obs, _ = self.vector_env.reset(seed=self._seed)
+        obs, _ = self._faults.reset(seed=self._seed)
         self._seed = None
         return np.array(obs)
 
     def step(self, actions: Any) -> tuple[Array, Array, BoolArray, list[dict[str, Any]]]:
         """Step all environments: observations, rewards, dones, infos."""
         self.abandon_episodes()
-        obs, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(actions))
+        obs, rewards, terminated, truncated, infos = self._faults.step(np.asarray(actions))
         dones = terminated | truncated
         split = split_infos(infos, self.num_envs)
         for env in np.flatnonzero(dones):
             final = split[env].get("final_obs", obs[env])
+            split[env] |= split[env].get("final_info", {})
             split[env]["terminal_observation"] = np.array(final)
             split[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
+        if self._resets and dones.any():
+            obs, _ = self._faults.reset(options={"reset_mask": dones.copy()})
         return np.array(obs), rewards, dones, split
 
     def render(self, mode: str | None = None) -> Any:
@@ -73,15 +82,42 @@ class SB3View:
         return self.vector_env.render()
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every environment."""
-        values: tuple[Any, ...] = self.vector_env.get_attr(name)  # type: ignore[attr-defined]
+        """An attribute of every environment.
+
+        Raises:
+            MissingMethodError: if the environments are not single ones.
+        """
+        values: tuple[Any, ...] = self._ask("get_attr", name)
         return values
 
+    def set_attr(self, name: str, value: Any) -> None:
+        """Give an attribute of every environment the same value.
+
+        Raises:
+            MissingMethodError: if the environments are not single ones.
+        """
+        self._ask("set_attr", name, [value] * self.num_envs)
+
     def env_method(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call a method of every environment."""
-        results: tuple[Any, ...] = self.vector_env.call(name, *args, **kwargs)  # type: ignore[attr-defined]
+        """Call a method of every environment.
+
+        Raises:
+            MissingMethodError: if the environments are not single ones.
+        """
+        results: tuple[Any, ...] = self._ask("call", name, *args, **kwargs)
         return results
 
     def close(self) -> None:
         """Close the environment."""
         self.vector_env.close()
+
+    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        inner = self.vector_env.unwrapped
+        for env in (self.vector_env, inner):  # gymnasium's wrappers do not pass these on
+            asked = getattr(env, method, None)
+            if asked is not None:
+                return self._faults.watch(partial(asked, *args, **kwargs))
+        raise MissingMethodError(
+            f"{type(inner).__name__} steps all environments at once and has no {method!r} for each "
+            f"of them; make single ones with vectorization='sync' or 'async'"
+        )

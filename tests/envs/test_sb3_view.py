@@ -7,11 +7,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from sbdqn import DQN, MlpPolicy
 from sbdqn.envs import SB3View
+from sbdqn.errors import MissingMethodError, WorkerError
 from tests.environments import CountingEnv
+
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
+)
 
 
 class PaintingEnv(CountingEnv):
@@ -79,6 +85,34 @@ def test_the_terminal_observation_is_the_true_last_one_under_same_step() -> None
     assert dones.all()
     assert obs.tolist() == [[0, 1, 0], [1, 1, 0]]
     assert [info["terminal_observation"].tolist() for info in infos] == [[0, 0, 3], [1, 0, 3]]
+    assert [info["is_success"] for info in infos] == [True, False]
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_what_does_not_reset_itself_is_reset_where_it_ends(kind: Any) -> None:
+    makers = [lambda index=index: CountingEnv(index, lengths=(2, 3)) for index in range(2)]
+    view = SB3View(kind(makers, autoreset_mode=AutoresetMode.DISABLED), lambda: None)
+    view.reset()
+    seen = [view.step([0, 0]) for _ in range(5)]
+    # Episodes of 2, 3, ... steps in the first environment, of 3, 2, ... in the second.
+    assert [obs.tolist() for obs, *_ in seen] == [
+        [[0, 0, 1], [1, 0, 1]],
+        [[0, 1, 0], [1, 0, 2]],
+        [[0, 1, 1], [1, 1, 0]],
+        [[0, 1, 2], [1, 1, 1]],
+        [[0, 2, 0], [1, 2, 0]],
+    ]
+    ended = [[False, False], [True, False], [False, True], [False, False], [True, True]]
+    assert [dones.tolist() for _, _, dones, _ in seen] == ended
+    last = {
+        (step, env): info["terminal_observation"].tolist()
+        for step, (*_, infos) in enumerate(seen)
+        for env, info in enumerate(infos)
+        if "terminal_observation" in info
+    }
+    assert last == {(1, 0): [0, 0, 2], (2, 1): [1, 0, 3], (4, 0): [0, 1, 3], (4, 1): [1, 1, 2]}
+    assert seen[1][3][0]["is_success"]
+    view.close()
 
 
 def test_observations_are_not_overwritten_by_later_steps(view: SB3View) -> None:
@@ -97,6 +131,40 @@ def test_a_seed_is_that_of_the_next_reset(view: SB3View) -> None:
 def test_attributes_and_methods_are_those_of_every_environment(view: SB3View) -> None:
     assert view.get_attr("index") == (0, 1)
     assert view.env_method("add", 10, other=100) == (110, 111)
+    view.set_attr("index", 5)
+    assert view.get_attr("index") == (5, 5)
+    view.set_attr("lengths", (1, 2))  # a tuple is a value here, not one for each
+    assert view.get_attr("lengths") == ((1, 2), (1, 2))
+
+
+def test_attributes_are_found_behind_a_wrapper(view: SB3View) -> None:
+    wrapped = SB3View(RecordEpisodeStatistics(view.vector_env), lambda: None)
+    wrapped.set_attr("index", 7)
+    assert wrapped.get_attr("index") == wrapped.env_method("add", 0) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("get_attr", ("gravity",)), ("set_attr", ("gravity", 1.0)), ("env_method", ("render",))],
+)
+def test_an_environment_that_steps_all_at_once_has_no_attributes_of_each(
+    method: str, arguments: tuple[Any, ...]
+) -> None:
+    view = DQN("MlpPolicy", "CartPole-v1", n_envs=2).get_env()
+    assert view is not None
+    with pytest.raises(MissingMethodError, match=r"CartPoleVectorEnv .*vectorization='sync'"):
+        getattr(view, method)(*arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.*(following error|last exception|Traceback):UserWarning")
+@pytest.mark.parametrize("touch", ["step", "get_attr"])
+def test_faults_of_workers_are_reported(touch: str) -> None:
+    view = DQN("MlpPolicy", CountingEnv, n_envs=2, vectorization="async").get_env()
+    assert view is not None
+    view.reset()
+    with pytest.raises(WorkerError, match=r"environment [01] raised "):
+        view.step(["left", "right"]) if touch == "step" else view.get_attr("no_such_thing")
+    assert view.vector_env.closed
 
 
 def test_render_ignores_the_mode_that_scripts_pass(view: SB3View) -> None:
