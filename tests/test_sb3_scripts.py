@@ -1,8 +1,9 @@
 """Scripts of Stable-Baselines3's documentation run with only their imports changed.
 
 The texts are SB3's own. What is replaced is listed here: the names of modules and
-algorithms, numbers of steps, and environments whose actions are continuous or whose
-simulator may not be installed. Left out is `CheckpointCallback(save_vecnormalize=True)`:
+algorithms, numbers of steps, environments whose actions are continuous or whose
+simulator may not be installed, and two calls that are not there, by what docs/migration.md
+names instead. Left out is `CheckpointCallback(save_vecnormalize=True)`:
 there is no VecNormalize here.
 """
 
@@ -33,9 +34,16 @@ IMPORTS = {
 ALGORITHMS = {"A2C": "DQN", "PPO": "DQN", "SAC": "DQN"}
 ENVIRONMENTS = {"Pendulum-v1": "CartPole-v1", "LunarLander-v3": "CartPole-v1"}
 
+NOT_THERE = {
+    "from stable_baselines3.sac.policies import MlpPolicy\n": "",
+    "replay_buffer.size()": "replay_buffer.stored",
+    'policy.save("sac_policy_pendulum")': 'model.save("sac_policy_pendulum")',
+    'MlpPolicy.load("sac_policy_pendulum")': 'DQN.load("sac_policy_pendulum").policy',
+}
+
 
 def migrated(script: str, shorter: dict[str, str]) -> str:
-    for old, new in {**IMPORTS, **ALGORITHMS, **ENVIRONMENTS, **shorter}.items():
+    for old, new in {**NOT_THERE, **IMPORTS, **ALGORITHMS, **ENVIRONMENTS, **shorter}.items():
         assert old in script or old not in shorter, f"{old} is not in the script"
         script = script.replace(old, new)
     assert "stable_baselines3" not in script
@@ -211,19 +219,36 @@ def test_training_saving_loading_and_evaluating(capsys: pytest.CaptureFixture[st
 POLICY_ALONE = """
 from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.sac.policies import MlpPolicy
 
-model = SAC("MlpPolicy", "Pendulum-v1", verbose=1, learning_rate=1e-3)
+# Create the model and the training environment
+model = SAC("MlpPolicy", "Pendulum-v1", verbose=1,
+            learning_rate=1e-3)
+
+# train the model
 model.learn(total_timesteps=6000)
 
-# now save the replay buffer too
+# save the model
 model.save("sac_pendulum")
+
+# the saved model does not contain the replay buffer
+loaded_model = SAC.load("sac_pendulum")
+print(f"The loaded_model has {loaded_model.replay_buffer.size()} transitions in its buffer")
+
+# now save the replay buffer too
 model.save_replay_buffer("sac_replay_buffer")
 
 # load it into the loaded_model
-loaded_model = SAC.load("sac_pendulum")
 loaded_model.load_replay_buffer("sac_replay_buffer")
 
+# now the loaded replay is not empty anymore
+print(f"The loaded_model has {loaded_model.replay_buffer.size()} transitions in its buffer")
+
+# Save the policy independently from the model
+# Note: if you don't save the complete model with `model.save()`
+# you cannot continue training afterward
 policy = model.policy
+policy.save("sac_policy_pendulum")
 
 # Retrieve the environment
 env = model.get_env()
@@ -232,13 +257,28 @@ env = model.get_env()
 mean_reward, std_reward = evaluate_policy(policy, env, n_eval_episodes=10, deterministic=True)
 
 print(f"mean_reward={mean_reward:.2f} +/- {std_reward}")
+
+# Load the policy independently from the model
+saved_policy = MlpPolicy.load("sac_policy_pendulum")
+
+# Evaluate the loaded policy
+mean_reward, std_reward = evaluate_policy(saved_policy, env, n_eval_episodes=10, deterministic=True)
+
+print(f"mean_reward={mean_reward:.2f} +/- {std_reward}")
 """
 
 
-def test_saving_the_replay_and_evaluating_the_policy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_saving_the_replay_and_the_policy(capsys: pytest.CaptureFixture[str]) -> None:
     after = run(POLICY_ALONE, n6000="150", n10="2")
     assert after["loaded_model"].replay_buffer.stored == 150
-    assert f"mean_reward={after['mean_reward']:.2f} +/- " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "has 0 transitions" in said
+    assert "has 150 transitions" in said
+    assert said.count("mean_reward=") == 2
+    observation = np.zeros(4)
+    np.testing.assert_array_equal(
+        after["saved_policy"].q_values(observation), after["model"].q_values(observation)
+    )
 
 
 CUSTOM_CALLBACK = """
