@@ -765,9 +765,14 @@ class DQN:
                 self._parts.trainer.replay.seed(self._seeds.replay)
 
     def close(self) -> None:
-        """Close the environments and the logger; the model stays usable."""
+        """Close the logger, and the environments that the model made.
+
+        An environment that was passed as an object is left open. The model stays
+        usable, and makes again what it needs.
+        """
         if self._vector_env is not None:
-            self._vector_env.close()
+            if self._made_env:
+                self._vector_env.close()
             self._vector_env = None
             self._collector = None
         if self._logger is not None:

@@ -961,15 +961,43 @@ def test_nothing_is_there_to_close_before_anything_is_made() -> None:
     assert model.learn(10).num_timesteps == 10
 
 
-def test_a_users_vector_environment_is_closed_too_and_learning_then_asks_for_another() -> None:
+class NoticingEnv(CountingEnv):
+    """Knows whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("vector", [True, False])
+def test_close_leaves_a_users_environment_open_and_the_model_goes_on_in_it(vector: bool) -> None:
+    mine = NoticingEnv()
+    env = SyncVectorEnv([lambda: mine]) if vector else mine
+    model = small(env, n_steps=1).learn(10)
+    model.close()
+    model.close()
+    assert not mine.closed
+    assert not env.closed
+    assert model.learn(10).num_timesteps == 20
+    assert model.trains_in(mine)
+    # Nothing leads from before the closing to after it.
+    batch = model.replay_buffer.sample(300, model.trainer.clock)
+    assert (batch.next_obs - batch.obs).unique(dim=0).tolist() == [[0, 0, 1]]
+
+
+def test_a_users_environment_that_is_closed_by_its_owner_is_asked_for() -> None:
     env = SyncVectorEnv([CountingEnv])
     model = small(env).learn(10)
+    env.close()
+    with pytest.raises(NotReadyError, match="set_env"):
+        model.learn(10)
     model.close()
-    assert env.closed
     with pytest.raises(NotReadyError, match="set_env"):
         model.learn(10)
     model.set_env(CountingEnv)
     assert model.learn(10).num_timesteps == 20
+    model.close()
 
 
 # Weights from elsewhere ---------------------------------------------------------------------
