@@ -1192,6 +1192,17 @@ def test_a_model_is_not_deep_copied_by_accident() -> None:
     assert copy.copy(model).get_params() == model.get_params()
 
 
+# The defaults -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_defaults_solve_cartpole() -> None:
+    # benchmarks/cartpole_defaults.py asks it of ten seeds.
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0).learn(50_000)
+    mean, _ = evaluate_policy(model, "CartPole-v1", n_eval_episodes=20, seed=2)
+    assert mean >= 475
+
+
 # Compiling ----------------------------------------------------------------------------------
 
 
