@@ -6,7 +6,7 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from gymnasium import Env
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
@@ -34,7 +34,7 @@ def start_workers(makers: Sequence[Callable[[], Env[Any, Any]]]) -> AsyncVectorE
         if "processes" not in vars(workers):  # it makes one environment in this process first
             raise
         workers.processes = [each for each in workers.processes if each.pid is not None]
-        raise _report(workers, None, error) from error
+        _close_and_raise(workers, None, error)
     return workers
 
 
@@ -144,7 +144,16 @@ class FaultReporting(Wrapper):
             if errors.last is None and isinstance(error, KeyboardInterrupt):
                 _terminate(self._workers)  # their answer would be taken for a later one
                 raise
-            raise _report(self._workers, errors.last, error) from error
+            _close_and_raise(self._workers, errors.last, error)
+
+
+def _close_and_raise(
+    workers: AsyncVectorEnv[Any, Any], last: Fault | None, error: BaseException
+) -> NoReturn:
+    report = _report(workers, last, error)
+    if report is error:
+        raise error
+    raise report from error
 
 
 def _report(

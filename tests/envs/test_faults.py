@@ -248,6 +248,20 @@ def test_a_worker_that_dies_while_it_makes_its_environment_is_named(tmp_path: Pa
     assert multiprocessing.active_children() == []
 
 
+class OtherSpaceEnv(CountingEnv):
+    """Has other actions in worker processes than in the main one."""
+
+    def __init__(self) -> None:
+        super().__init__(start=0 if multiprocessing.parent_process() is None else 1)
+
+
+def test_workers_whose_spaces_differ_are_not_left_behind() -> None:
+    with pytest.raises(RuntimeError, match="action space") as caught:
+        small(OtherSpaceEnv, n_envs=2, vectorization="async").learn(10)
+    assert multiprocessing.active_children() == []
+    assert caught.value.__cause__ is None
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_an_exception_that_no_other_process_can_read_arrives_as_text(local: bool) -> None:
     kwargs = {"local": local}
