@@ -205,4 +205,4 @@ class Learner:
 
 def _share_in_mean(weight: Tensor) -> Tensor:
     """The gradient of the weighted mean of the losses by each of them (B,)."""
-    return weight / len(weight)
+    return weight / weight.shape[0]

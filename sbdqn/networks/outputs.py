@@ -28,4 +28,4 @@ class LinearOutput(nn.Module):
 
     def shaped(self, values: Tensor) -> Tensor:
         """What the linear layer says (B, A * N) as values (B, A, N)."""
-        return values.view(len(values), self.n_actions, self.width)
+        return values.view(values.shape[0], self.n_actions, self.width)
