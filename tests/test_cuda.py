@@ -1,0 +1,115 @@
+"""What must hold on a GPU too; skipped without one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sbdqn import DQN
+from sbdqn.learner import Learner
+from sbdqn.networks import MlpPolicy
+from sbdqn.replay import Uniform
+from sbdqn.types import Batch, Clock
+from tests.replay.test_storage import LAYOUT, add_both_until
+from tests.test_learner import make_learner, random_batch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+SMALL = {
+    "buffer_size": 500,
+    "learning_starts": 50,
+    "batch_size": 16,
+    "n_steps": 3,
+    "policy_kwargs": {"net_arch": [16]},
+}
+
+
+def trained(device: str = "cuda", n_envs: int = 1, **parameters: Any) -> DQN:
+    model = DQN(
+        "MlpPolicy", "CartPole-v1", seed=3, device=device, n_envs=n_envs, **{**SMALL, **parameters}
+    )
+    return model.learn(400)
+
+
+def weights(model: DQN) -> list[torch.Tensor]:
+    return [weight.detach().cpu() for weight in model.q_net.parameters()]
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_the_same_seed_gives_the_same_weights(n_envs: int) -> None:
+    first, second = (trained(n_envs=n_envs) for _ in range(2))
+    assert first.device.type == "cuda"
+    assert all(map(torch.equal, weights(first), weights(second)))
+
+
+@pytest.mark.parametrize("gamma", [0.99, 0.5])
+def test_a_replay_there_reads_what_one_here_does(gamma: float) -> None:
+    here, there = (
+        Uniform().build(replace(LAYOUT, n_envs=2, device=torch.device(device)))
+        for device in ("cpu", "cuda")
+    )
+    for each in (here, there):
+        add_both_until(each, 0, 60)  # wraps
+        each.gamma = gamma
+    for mine, theirs in zip(here.sample(64, Clock(0)), there.sample(64, Clock(0)), strict=True):
+        assert torch.equal(mine, theirs.cpu())
+    loaded = Uniform().build(replace(LAYOUT, n_envs=2, gamma=gamma, device=there.storage.device))
+    loaded.load_state_dict(copy.deepcopy(there.state_dict()))
+    for mine, theirs in zip(there.sample(64, Clock(0)), loaded.sample(64, Clock(0)), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def moved(batch: Batch) -> Batch:
+    return Batch._make(column.cuda() for column in batch)
+
+
+def learner_on(device: str, **policy: Any) -> Learner:
+    chosen = MlpPolicy(net_arch=(16, 16), **policy)
+    here = make_learner(chosen)
+    if device == "cpu":
+        return here
+    there = Learner(
+        here.online.cuda(), here.target.cuda(), here.head, here.backup, here.max_gradient_norm
+    )
+    there.set_optimizer(chosen.build_optimizer(there.flat, 0.01))
+    return there
+
+
+@pytest.mark.parametrize("policy", [{}, {"layer_norm": False}, {"activation_fn": "ELU"}])
+def test_updates_there_are_those_made_here(policy: dict[str, Any]) -> None:
+    here, there = (learner_on(device, **policy) for device in ("cpu", "cuda"))
+    for step in range(20):
+        here.update(random_batch(step))
+        there.update(moved(random_batch(step)))
+        here.sync(0.1)
+        there.sync(0.1)
+    torch.testing.assert_close(
+        there.flat.values.detach().cpu(), here.flat.values.detach(), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_model_moves_between_devices_through_its_file(tmp_path: Path) -> None:
+    model = trained()
+    model.save(tmp_path / "model")
+    here = DQN.load(tmp_path / "model", device="cpu")
+    there = DQN.load(tmp_path / "model", device="cuda")
+    obs = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    np.testing.assert_allclose(here.q_values(obs), model.q_values(obs), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(there.q_values(obs), model.q_values(obs), rtol=1e-4, atol=1e-5)
+    for each in (here, there):
+        each.set_env("CartPole-v1")
+        each.learn(60)
+        assert each._n_updates > model._n_updates
+
+
+def test_one_observation_is_predicted_like_many() -> None:
+    model = trained()
+    obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    one_by_one = [model.q_values(each) for each in obs]
+    np.testing.assert_allclose(one_by_one, model.q_values(obs), rtol=1e-4, atol=1e-5)
