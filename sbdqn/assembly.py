@@ -28,6 +28,7 @@ class Seeds(NamedTuple):
     exploration: np.random.SeedSequence
     replay: np.random.SeedSequence
     prediction: np.random.SeedSequence
+    learner: np.random.SeedSequence
 
     @classmethod
     def of(cls, seed: int | None) -> Seeds:
@@ -91,6 +92,7 @@ def build_parts(
         specs.resolve_backup(parameters),
         parameters["max_grad_norm"],
         parameters["compile"],
+        as_integer(seeds.learner),
     )
     learning_rate = specs.resolve_learning_rate(parameters)
     exploration = specs.resolve_exploration(parameters, None)

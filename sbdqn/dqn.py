@@ -370,8 +370,10 @@ class DQN:
     ) -> Self:
         """Train for so many transitions more.
 
-        A second call continues: clocks, schedules, replay and open episodes.
-        Ctrl-C ends it after the current step.
+        A second call continues: clocks, schedules, replay and open episodes. If
+        you have stepped an environment that you passed as an object in between,
+        pass it to `set_env` first, which begins new episodes. Ctrl-C ends
+        training after the current step.
 
         Args:
             total_timesteps: transitions to collect, summed over environments.
@@ -761,6 +763,7 @@ class DQN:
         self.abandon_episodes()
         if self._parts is not None:
             self._parts.trainer.seed(self._seeds.exploration)
+            self._parts.learner.seed = as_integer(self._seeds.learner)
             if self._parts.trainer.has_replay:
                 self._parts.trainer.replay.seed(self._seeds.replay)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,10 @@ class Learner:
         backup: which next action a target believes in.
         max_gradient_norm: gradients are scaled down to it; None for never.
         compile: whether targets and loss are compiled with `torch.compile`.
+        seed: of layers that are random when they learn, such as dropout.
 
     Attributes:
+        seed: may be assigned at any time.
         n_updates: gradient steps made.
         last: what the last update saw, None before the first.
     """
@@ -55,6 +58,7 @@ class Learner:
         backup: Backup,
         max_gradient_norm: float | None = None,
         compile: bool = False,
+        seed: int = 0,
     ) -> None:
         self.online = online
         self.target = target
@@ -64,6 +68,7 @@ class Learner:
         self._target_flat = self.flat if target is online else FlatParameters(target)
         self._is_plain_and_eager = online.is_plain and not compile
         self.head = head
+        self.seed = seed
         self.n_updates = 0
         self.last: UpdateRecord | None = None
         self._compare = torch.compile(self._compare_eagerly) if compile else self._compare_eagerly
@@ -143,6 +148,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "optimizer_class": type(self.optimizer).__name__,
             "n_updates": self.n_updates,
+            "seed": self.seed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -158,6 +164,7 @@ class Learner:
             groups = self.optimizer.state_dict()["param_groups"]
             self.load_optimizer({"state": state["optimizer"]["state"], "param_groups": groups})
         self.n_updates = int(state["n_updates"])
+        self.seed = int(state["seed"])
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """Become what the optimiser's `state_dict` described."""
@@ -166,7 +173,8 @@ class Learner:
 
     def _update(self, batch: Batch) -> UpdateRecord:
         self.flat.gradient.zero_()
-        q, loss = self._compare(batch)
+        with self._randomness():
+            q, loss = self._compare(batch)
         torch.autograd.backward(loss.value, _share_in_mean(batch.weight))
         norm = self.flat.clip_gradient(self.max_gradient_norm)
         self._step()
@@ -185,6 +193,12 @@ class Learner:
         self._step()
         return UpdateRecord(head.q(prediction), loss, batch.weight, norm)
 
+    def _randomness(self) -> AbstractContextManager[None]:
+        """What random layers draw from: this update's own generator, not the user's."""
+        if not self.online.has_modes:
+            return nullcontext()
+        return _seeded(self.seed + self.n_updates, self.flat.values.device)
+
     def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Loss]:
         with torch.no_grad():
             target = self._target(batch)
@@ -201,6 +215,13 @@ class Learner:
             lambda obs: self.target.q(obs, Purpose.TARGET),
         )
         return self.head.target(batch, bootstrap, following)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _share_in_mean(weight: Tensor) -> Tensor:

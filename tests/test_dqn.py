@@ -468,6 +468,45 @@ def test_the_same_seed_gives_the_same_weights_whatever_global_generators_do(n_en
     assert quiet._n_updates > 100
 
 
+def dropping_out(space: Any) -> torch.nn.Module:
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5))
+    layers.features = 4
+    return layers
+
+
+def with_dropout(**parameters: Any) -> DQN:
+    return DQN(
+        MlpPolicy(net_arch=(8,), features_extractor=dropping_out),
+        "CartPole-v1",
+        **{"seed": 0, "learning_starts": 10, "batch_size": 8, "train_freq": 1, **parameters},
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, on import
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_dropout_draws_from_the_models_own_generator(compile: bool) -> None:
+    before = torch.get_rng_state()
+    quiet = with_dropout(compile=compile).learn(60)
+    assert torch.equal(torch.get_rng_state(), before)
+    loud = with_dropout(compile=compile).learn(60, callback=disturb)
+    assert torch.equal(weights(quiet), weights(loud))
+
+
+def test_dropout_is_drawn_anew_in_each_update_and_goes_on_after_a_load() -> None:
+    model = with_dropout(learning_rate=1e-12, buffer_size=100).learn(60)
+    batch = model.replay_buffer.sample(32, model.trainer.clock)
+    file = io.BytesIO()
+    model.save(file)
+    loaded = DQN.load(file, trusted=True)
+    first, second = (model.learner.update(batch).value for _ in range(2))
+    assert not torch.equal(first, second)
+    disturb()
+    assert torch.equal(loaded.learner.update(batch).value, first)
+    reseeded = DQN.load(file, trusted=True)
+    reseeded.set_random_seed(7)
+    assert not torch.equal(reseeded.learner.update(batch).value, first)
+
+
 def test_another_seed_gives_other_weights() -> None:
     seeds: tuple[int | None, ...] = (0, 1, None, None)
     fresh = [weights(small("CartPole-v1", seed=seed)) for seed in seeds]

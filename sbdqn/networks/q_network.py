@@ -44,6 +44,9 @@ class QNetwork(nn.Module):
         trunk: from those to the features that the output reads.
         output: from features to values (B, A, N).
         head: what N means.
+
+    Attributes:
+        has_modes: whether a layer may behave otherwise in training.
     """
 
     def __init__(self, encoder: nn.Module, trunk: nn.Module, output: nn.Module, head: Head) -> None:
@@ -56,7 +59,7 @@ class QNetwork(nn.Module):
         self.eval()
         layers = [layer for part in (encoder, trunk, output) for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
-        self._has_modes = any(
+        self.has_modes = any(
             type(layer) not in _SAME_IN_TRAINING_AND_EVALUATION for layer in layers
         )
 
@@ -112,7 +115,7 @@ class QNetwork(nn.Module):
             module.resample()
 
     def _call(self, obs: Tensor, purpose: Purpose) -> Prediction:
-        if self._has_modes and self.training != (purpose is Purpose.LEARN):
+        if self.has_modes and self.training != (purpose is Purpose.LEARN):
             self.train(purpose is Purpose.LEARN)
         return Prediction(self.output(self.trunk(self.encoder(obs))))
 
