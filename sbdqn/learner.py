@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, optim
@@ -13,7 +13,9 @@ from torch import Tensor, optim
 from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.networks import FlatParameters, QNetwork, direct_step
 from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
-from sbdqn.types import Batch, Loss, Purpose
+from sbdqn.types import Batch, Loss, Prediction, Purpose
+
+_Predict: TypeAlias = Callable[[Tensor], Prediction]
 
 
 class UpdateRecord(NamedTuple):
@@ -108,10 +110,11 @@ class Learner:
         """Make one gradient step on a batch."""
         self.online.resample()
         self.target.resample()
-        if self._differentiated is None:
-            self.last = self._update(batch)
+        head = self._differentiated
+        if head is not None and self._knows_its_gradient:
+            self.last = self._update_by_hand(batch, head)
         else:
-            self.last = self._update_by_hand(batch, self._differentiated)
+            self.last = self._update(batch)
         self.n_updates += 1
         return self.last.loss
 
@@ -172,7 +175,7 @@ class Learner:
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
     def _update(self, batch: Batch) -> UpdateRecord:
-        self.flat.gradient.zero_()
+        self.flat.zero_gradient()
         with self._randomness():
             q, loss = self._compare(batch)
         torch.autograd.backward(loss.value, _share_in_mean(batch.weight))
@@ -181,17 +184,23 @@ class Learner:
         loss = Loss(loss.value.detach(), loss.surprise)
         return UpdateRecord(q, loss, batch.weight, norm)
 
-    @torch.inference_mode()
+    @property
+    def _knows_its_gradient(self) -> bool:
+        return self.online.is_plain and self.target.is_plain and self.flat.values.grad is not None
+
     def _update_by_hand(self, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """`_update` without autograd, which takes longer than a small network itself."""
-        target = self._target(batch)
-        prediction, kept = self.online.record(batch.obs)
-        loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
-        gradient.mul_(_share_in_mean(batch.weight).view(-1, 1, 1))
-        self.online.differentiate(kept, gradient)
-        norm = self.flat.clip_gradient(self.max_gradient_norm)
+        with torch.inference_mode():
+            target = self._target(batch, _recorded(self.online), _recorded(self.target))
+            prediction, kept = self.online.record(batch.obs)
+            loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
+            gradient.mul_(_share_in_mean(batch.weight).view(-1, 1, 1))
+            self.online.differentiate(kept, gradient)
+            norm = self.flat.clip_gradient(self.max_gradient_norm)
         self._step()
-        return UpdateRecord(head.q(prediction), loss, batch.weight, norm)
+        # Tensors of inference mode could neither be written to nor be differentiated.
+        loss = Loss(loss.value.clone(), loss.surprise.clone())
+        return UpdateRecord(head.q(prediction).clone(), loss, batch.weight, norm.clone())
 
     def _randomness(self) -> AbstractContextManager[None]:
         """What random layers draw from: this update's own generator, not the user's."""
@@ -201,20 +210,29 @@ class Learner:
 
     def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Loss]:
         with torch.no_grad():
-            target = self._target(batch)
+            target = self._target(batch, _predicted(self.online), _predicted(self.target))
         prediction = self.online.predict(batch.obs, Purpose.LEARN)
         loss = self.head.loss(prediction, batch.action, target)
         return self.head.q(prediction).detach(), loss
 
-    def _target(self, batch: Batch) -> Tensor:
-        following = self.target.predict(batch.next_obs, Purpose.TARGET)
+    def _target(self, batch: Batch, online: _Predict, target: _Predict) -> Tensor:
+        head = self.head
+        following = target(batch.next_obs)
         bootstrap = self.backup(
             batch,
-            self.head.q(following),
-            lambda obs: self.online.q(obs, Purpose.TARGET),
-            lambda obs: self.target.q(obs, Purpose.TARGET),
+            head.q(following),
+            lambda obs: head.q(online(obs)),
+            lambda obs: head.q(target(obs)),
         )
-        return self.head.target(batch, bootstrap, following)
+        return head.target(batch, bootstrap, following)
+
+
+def _predicted(network: QNetwork) -> _Predict:
+    return lambda obs: network.predict(obs, Purpose.TARGET)
+
+
+def _recorded(network: QNetwork) -> _Predict:
+    return lambda obs: network.record(obs)[0]
 
 
 @contextmanager

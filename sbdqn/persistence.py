@@ -191,7 +191,7 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
     except SbdqnError:
         raise
     except OSError as error:
-        raise FileAccessError(f"{final} cannot be written: {error.strerror or error}") from error
+        raise _inaccessible(f"{final} cannot be written", error) from error
 
 
 def _require_place(final: Path) -> None:
@@ -225,18 +225,27 @@ def _source(path: PathOrFile) -> Iterator[IO[bytes]]:
     if not isinstance(path, (str, os.PathLike)):
         yield _open_file(path, "read")
         return
-    given = Path(path)
-    source = given if given.is_file() else with_suffix(path)
-    if not source.exists() and not given.is_dir():
-        raise MissingFileError(f"there is no file {source}")
-    if not source.exists() or source.is_dir():
-        raise FileAccessError(f"{given} is a folder; name the file in it")
+    source = given = Path(path)
     try:
+        if not given.is_file():
+            source = with_suffix(path)
+        if not source.exists() and not given.is_dir():
+            raise MissingFileError(f"there is no file {source}")
+        if not source.exists() or source.is_dir():
+            raise FileAccessError(f"{given} is a folder; name the file in it")
         file = source.open("rb")
+    except SbdqnError:
+        raise
     except OSError as error:
-        raise FileAccessError(f"{source} cannot be read: {error.strerror or error}") from error
+        raise _inaccessible(f"{source} cannot be read", error) from error
     with file:
         yield file
+
+
+def _inaccessible(what: str, error: OSError) -> FileAccessError:
+    report = FileAccessError(f"{what}: {error.strerror or error}")
+    report.errno = error.errno
+    return report
 
 
 def _open_file(given: Any, verb: str) -> IO[bytes]:

@@ -78,8 +78,19 @@ class DifferentiatedHead(Head, Protocol):
 
 
 def differentiated(head: Head) -> DifferentiatedHead | None:
-    """The head, if it knows the gradient of its loss."""
-    return head if isinstance(head, DifferentiatedHead) else None
+    """The head, if it knows the gradient of the very loss and values that it has.
+
+    A subclass may have another `loss` or `q` and inherit a gradient that is not
+    theirs.
+    """
+    if not isinstance(head, DifferentiatedHead):
+        return None
+    for kind in type(head).__mro__:
+        if "loss_and_gradient" in vars(kind):
+            return head
+        if {"loss", "q"} & vars(kind).keys():
+            return None
+    return head
 
 
 @runtime_checkable

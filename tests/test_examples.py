@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -17,19 +18,30 @@ MOST_LINES = {"dqn_in_one_file": 200}
 TIMESTEPS = 300
 
 
-def run(script: Path, folder: Path, *arguments: str) -> str:
+class Run(Protocol):
     """What a script prints in a few steps."""
-    command = [sys.executable, "-W", "error", str(script), "--timesteps", str(TIMESTEPS)]
-    ended = subprocess.run(
-        [*command, *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+
+    def __call__(self, script: Path, *arguments: str) -> str: ...
+
+
+@pytest.fixture
+def run(pytestconfig: pytest.Config, tmp_path: Path) -> Run:
+    asked_for = pytestconfig.getoption("pythonwarnings") or ["error"]
+    warnings = [option for each in asked_for for option in ("-W", each)]
+
+    def run_in_folder(script: Path, *arguments: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, *warnings, str(script), "--timesteps", str(TIMESTEPS), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return run_in_folder
 
 
 def test_every_system_has_its_script() -> None:
@@ -42,8 +54,10 @@ def test_a_script_is_short(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_script_runs_and_prints_and_plots_its_returns(script: Path, tmp_path: Path) -> None:
-    out = run(script, tmp_path, "--plot", "returns.png")
+def test_a_script_runs_and_prints_and_plots_its_returns(
+    script: Path, run: Run, tmp_path: Path
+) -> None:
+    out = run(script, "--plot", "returns.png")
     if script.stem in SYSTEMS:
         lines = re.findall(
             r"^step +(\d+)  episode +(\d+)  returns((?: +\d+){1,10})$", out, re.MULTILINE
@@ -57,13 +71,15 @@ def test_a_script_runs_and_prints_and_plots_its_returns(script: Path, tmp_path: 
     assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_system_ends_after_the_episodes_that_are_asked_for(tmp_path: Path) -> None:
-    out = run(FOLDER / "classic_dqn.py", tmp_path, "--episodes", "3")
+def test_a_system_ends_after_the_episodes_that_are_asked_for(run: Run) -> None:
+    out = run(FOLDER / "classic_dqn.py", "--episodes", "3")
     assert re.fullmatch(r"step +\d+  episode +3  returns(?: +\d+){3}\n", out)
 
 
-def test_the_double_system_logs_its_greatest_q_its_loss_and_its_weights(tmp_path: Path) -> None:
-    run(FOLDER / "double_dqn.py", tmp_path, "--timesteps", "1000", "--tensorboard", "logs")
+def test_the_double_system_logs_its_greatest_q_its_loss_and_its_weights(
+    run: Run, tmp_path: Path
+) -> None:
+    run(FOLDER / "double_dqn.py", "--timesteps", "1000", "--tensorboard", "logs")
     header = (tmp_path / "logs" / "DQN_1" / "progress.csv").read_text().splitlines()[0]
     assert {"train/q_max", "train/loss"} <= {*header.split(",")}
     (events,) = (tmp_path / "logs" / "DQN_1").glob("events.*")

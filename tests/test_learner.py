@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +133,19 @@ class WithoutGradient:
         return self.scalar.loss(*arguments)
 
 
+def count_calls(owner: Any, name: str) -> list[None]:
+    """A list that gets an item for every call."""
+    calls: list[None] = []
+    function = getattr(owner, name)
+
+    def counting(*arguments: Any) -> Any:
+        calls.append(None)
+        return function(*arguments)
+
+    object.__setattr__(owner, name, counting)
+    return calls
+
+
 @pytest.mark.parametrize("error", ["huber", "mse"])
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation_fn", ["ReLU", "Tanh", "ELU"])
@@ -144,17 +158,107 @@ def test_gradients_by_hand_learn_what_autograd_does(
     by_autograd = make_learner(
         policy, head=WithoutGradient(Scalar(error)), backup=backup, max_gradient_norm=2.0
     )
-    assert by_hand.online.is_plain == (activation_fn != "ELU")
+    calls = count_calls(by_hand.online, "differentiate")
+    no_calls = count_calls(by_autograd.online, "differentiate")
     for step in range(20):
         losses = [learner.update(random_batch(step)) for learner in (by_hand, by_autograd)]
         for mine, theirs in zip(*losses, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
         for learner in (by_hand, by_autograd):
             learner.sync(0.1)
+    assert len(calls) == (20 if activation_fn != "ELU" else 0)
+    assert not no_calls
     for name in ("q", "gradient_norm"):
         mine, theirs = (getattr(learner.last, name) for learner in (by_hand, by_autograd))
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(by_hand.flat.values, by_autograd.flat.values, rtol=1e-3, atol=1e-4)
+
+
+class Untrained(Scalar):
+    """Somebody's loss: nothing is an error."""
+
+    def loss(self, prediction: Prediction, action: Tensor, target: Tensor) -> Loss:
+        loss = super().loss(prediction, action, target)
+        return Loss(0.0 * loss.value, loss.surprise)
+
+
+def test_the_loss_of_a_subclass_is_the_one_that_is_differentiated() -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)), head=Untrained())
+    before = learner.flat.values.detach().clone()
+    learner.update(random_batch(0))
+    assert torch.equal(learner.flat.values, before)
+
+
+def freeze(learner: Learner) -> None:
+    for weight in learner.online.trunk.parameters():
+        weight.requires_grad_(False)
+
+
+def silence(learner: Learner) -> None:
+    for weight in learner.online.trunk.parameters():
+        weight.register_hook(torch.zeros_like)
+
+
+@pytest.mark.parametrize("touch", [freeze, silence])
+def test_weights_that_are_frozen_later_stay(touch: Callable[[Learner], None]) -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,), optimizer_class="SGD"))
+    learner.update(random_batch(0))
+    touch(learner)
+    before = [weight.detach().clone() for weight in learner.online.parameters()]
+    learner.update(random_batch(1))
+    same = [torch.equal(*pair) for pair in zip(learner.online.parameters(), before, strict=True)]
+    assert same == [True] * (len(same) - 2) + [False, False]  # the output goes on learning
+
+
+@pytest.mark.parametrize("of", ["module", "optimizer"])
+@pytest.mark.parametrize("activation_fn", ["ReLU", "ELU"])
+def test_a_gradient_that_was_dropped_comes_back(of: str, activation_fn: str) -> None:
+    policy = MlpPolicy(net_arch=(8,), activation_fn=activation_fn)
+    touched, untouched = make_learner(policy), make_learner(policy)
+    for step in range(5):
+        if of == "module":
+            touched.online.zero_grad()
+        else:
+            touched.optimizer.zero_grad()
+        for learner in (touched, untouched):
+            learner.update(random_batch(step))
+    torch.testing.assert_close(touched.flat.values, untouched.flat.values, rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_of_an_update_may_be_written_to_and_differentiated() -> None:
+    for activation_fn in ("ReLU", "ELU"):
+        learner = make_learner(MlpPolicy(net_arch=(8,), activation_fn=activation_fn))
+        loss = learner.update(random_batch(0))
+        assert learner.last is not None
+        for tensor in (*loss, learner.last.q, learner.last.gradient_norm):
+            assert not tensor.requires_grad
+            tensor.add_(1.0)
+            (tensor * torch.ones((), requires_grad=True)).sum().backward()
+        learner.optimizer.step()
+        learner.head = WithoutGradient(Scalar())
+        learner.update(random_batch(1))
+
+
+def test_a_second_optimiser_takes_the_place_of_the_first() -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)), max_gradient_norm=None)
+    learner.update(random_batch(0))
+    learner.set_optimizer(torch.optim.SGD([learner.flat.values], lr=1.0))
+    before = learner.flat.values.detach().clone()
+    learner.update(random_batch(1))
+    torch.testing.assert_close(before - learner.flat.values.detach(), learner.flat.gradient)
+
+
+def test_compiling_takes_the_place_of_gradients_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+
+    def compile_(function: Any) -> Any:
+        compiled.append(count_calls(function.__self__, function.__name__))
+        return getattr(function.__self__, function.__name__)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    learner = make_learner(MlpPolicy(net_arch=(8,)), compile=True)
+    learner.update(random_batch(0))
+    assert [len(calls) for calls in compiled] == [1]
 
 
 def linear_learner(**options: Any) -> Learner:

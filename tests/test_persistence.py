@@ -398,6 +398,15 @@ def test_a_missing_file_is_missing(trained: DQN, tmp_path: Path, name: str) -> N
         assert isinstance(caught.value, CheckpointError)
 
 
+@pytest.mark.parametrize("name", ["load", "save"])
+def test_a_name_that_the_system_refuses_is_reported_with_its_number(
+    trained: DQN, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(FileAccessError, match=r"(?i)name too long") as caught:
+        reader(trained, name)(tmp_path / ("x" * 300))
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
 @pytest.mark.parametrize("name", ["load", "load_replay_buffer", "set_parameters"])
 def test_a_folder_is_no_file(trained: DQN, tmp_path: Path, name: str) -> None:
     (tmp_path / "models.v1").mkdir()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sbdqn.errors import SpaceError
-from sbdqn.networks.layers import apply
 from sbdqn.types import Array
 
 
@@ -88,8 +87,8 @@ def _categories(space: Space[Any]) -> tuple[Sequence[int], Sequence[int]]:
 class Mlp(nn.Sequential):
     """Linear layers, each followed by layer norm if wanted, and an activation.
 
-    The layers are not called as modules: hooks belong on the whole, not on one
-    layer.
+    The layers are applied without a module call each, which would take as long
+    as a small layer itself: hooks belong on the whole, not on one layer.
 
     Args:
         inputs: width of what comes in.
@@ -116,6 +115,6 @@ class Mlp(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, features) of features (B, inputs)."""
-        for layer in self._modules.values():
-            features = apply(layer, features)
+        for layer in self:
+            features = layer.forward(features)
         return features

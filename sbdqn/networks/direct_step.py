@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, optim
-from torch.optim import optimizer as hooks
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 _FUSED: dict[type[optim.Optimizer], Any] = {
     optim.Adam: torch._fused_adam_,
@@ -28,17 +28,12 @@ def direct_step(optimizer: optim.Optimizer) -> Callable[[], None]:
         optimizer: any.
     """
     operation = _FUSED.get(type(optimizer))
-    groups = optimizer.param_groups
-    if operation is None or len(groups) != 1 or len(groups[0]["params"]) != 1:
-        return optimizer.step
-    (parameter,) = groups[0]["params"]
-    if not groups[0]["fused"] or groups[0]["amsgrad"]:
-        return optimizer.step
+    parameter = optimizer.param_groups[0]["params"][0]
     values: Tensor = parameter.detach()
 
     def step() -> None:
-        state, (settings,) = optimizer.state[parameter], optimizer.param_groups
-        if not state or _is_hooked(optimizer):
+        state, settings = optimizer.state.get(parameter), optimizer.param_groups[0]
+        if operation is None or not state or not _is_common(optimizer):
             optimizer.step()
             return
         state["step"].add_(1)
@@ -62,10 +57,25 @@ def direct_step(optimizer: optim.Optimizer) -> Callable[[], None]:
     return step
 
 
+def _is_common(optimizer: optim.Optimizer) -> bool:
+    """Whether it steps as `_FUSED` does; all of this may change at any time."""
+    settings = optimizer.param_groups[0]
+    decouples = settings.get("decoupled_weight_decay", False) and type(optimizer) is optim.Adam
+    return (
+        len(optimizer.param_groups) == len(settings["params"]) == 1
+        and settings["fused"]
+        and not settings["amsgrad"]
+        and not decouples
+        and settings["params"][0].grad is not None
+        and "step" not in vars(optimizer)  # learning rate schedulers wrap it
+        and not _is_hooked(optimizer)
+    )
+
+
 def _is_hooked(optimizer: optim.Optimizer) -> bool:
     return bool(
         optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks
-        or hooks._global_optimizer_pre_hooks
-        or hooks._global_optimizer_post_hooks
+        or _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
     )

@@ -31,14 +31,22 @@ class FlatParameters:
         self.others: list[Tensor] = [*frozen, *module.buffers()]
         self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
         self.gradient = torch.zeros_like(self.values)
-        self.values.grad = self.gradient
         self._gradient_row = self.gradient.view(1, -1)
+        self._gradients: list[Tensor] = []
         offset = 0
         for parameter in self.trainable:
             here = slice(offset, offset + parameter.numel())
             parameter.data = self.values.data[here].view_as(parameter)
-            parameter.grad = self.gradient[here].view_as(parameter)
+            self._gradients.append(self.gradient[here].view_as(parameter))
             offset = here.stop
+        self.zero_gradient()
+
+    def zero_gradient(self) -> None:
+        """Begin a gradient, with `.grad` everywhere, though somebody may have dropped it."""
+        self.gradient.zero_()
+        self.values.grad = self.gradient
+        for parameter, gradient in zip(self.trainable, self._gradients, strict=True):
+            parameter.grad = gradient
 
     @torch.no_grad()
     def blend(self, source: FlatParameters, tau: float) -> None:

@@ -3,7 +3,7 @@
 A module call, the lookup of its weights and above all a pass of the autograd
 engine take several times as long as the arithmetic of a small network. The
 layers known here are applied directly, their gradients follow from the chain
-rule written out, and for a few observations NumPy does without torch at all.
+rule written out, and for one observation NumPy does without torch at all.
 """
 
 from __future__ import annotations
@@ -27,22 +27,15 @@ class _Rule(NamedTuple):
     Attributes:
         run: outputs of inputs, and what `differentiate` wants to have kept.
         differentiate: from the gradient of the outputs to that of the inputs;
-            writes the gradients of the layer's parameters. The last argument
-            says whether that of the inputs is wanted.
+            writes the gradients of the layer's weights. The last argument says
+            whether that of the inputs is wanted.
         on_array: makes `run` for arrays, with the layer's weights as arrays on
-            the same memory.
+            the same memory; None where NumPy is no faster.
     """
 
     run: Callable[[Any, Tensor], tuple[Tensor, Any]]
     differentiate: Callable[[Any, Any, Tensor, bool], Tensor]
-    on_array: Callable[[Any], _OnArray]
-
-
-def apply(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """`layer.forward(inputs)`; forward hooks of the layer are not called."""
-    rule = _RULES.get(type(layer))
-    outputs: Tensor = layer.forward(inputs) if rule is None else rule.run(layer, inputs)[0]
-    return outputs
+    on_array: Callable[[Any], _OnArray] | None
 
 
 class Chain:
@@ -59,11 +52,8 @@ class Chain:
 
     @staticmethod
     def knows(layers: Sequence[nn.Module]) -> bool:
-        """Whether all layers are of known kinds, and all of their weights learn."""
-        return all(
-            type(layer) in _RULES and all(weight.requires_grad for weight in layer.parameters())
-            for layer in layers
-        )
+        """Whether all layers are of known kinds."""
+        return all(type(layer) in _RULES for layer in layers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the steps on arrays, which are made when they are needed."""
@@ -77,37 +67,50 @@ class Chain:
             kept.append(needed)
         return inputs, kept
 
-    def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
-        """Write the gradients of all weights, given that of the outputs (B, ...).
+    @property
+    def learns(self) -> bool:
+        """Whether all weights learn, and from their gradients as they are."""
+        for weight in self._weights():
+            if not weight.requires_grad or weight.grad is None or weight._backward_hooks:
+                return False
+        return True
 
-        Every weight must have a `.grad` already; it is overwritten.
+    def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
+        """Overwrite `.grad` of all weights, given the gradient of the outputs (B, ...).
+
+        Only where the chain `learns`.
         """
         for i in reversed(range(len(self._layers))):
             layer, rule = self._layers[i]
             gradient = rule.differentiate(layer, kept[i], gradient, i > 0)
 
     def run_on_array(self, inputs: FloatArray) -> FloatArray | None:
-        """Outputs of inputs (B, F); None where the weights are not on the CPU."""
-        weights = [
+        """Outputs of inputs (B, F); None where torch has to do it."""
+        where = [weight.data_ptr() for weight in self._weights()]
+        if where != self._steps_are_of:  # they were moved, replaced or copied
+            self._steps = self._steps_on_array()
+            self._steps_are_of = where
+        if not self._steps:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):  # as torch does
+            for step in self._steps:
+                inputs = step(inputs)
+        return inputs
+
+    def _weights(self) -> list[Tensor]:
+        return [
             weight
             for layer, _ in self._layers
             for weight in layer._parameters.values()
             if weight is not None
         ]
-        where = [weight.data_ptr() for weight in weights]
-        if where != self._steps_are_of:  # they were moved, replaced or copied
-            on_cpu = all(weight.is_cpu for weight in weights)
-            self._steps = [rule.on_array(layer) for layer, rule in self._layers] if on_cpu else []
-            self._steps_are_of = where
-        if not self._steps:
-            return None
-        for step in self._steps:
-            inputs = step(inputs)
-        return inputs
 
-
-def _array(weight: Tensor | None) -> Array:
-    return np.zeros((), np.float32) if weight is None else weight.detach().numpy()
+    def _steps_on_array(self) -> list[_OnArray]:
+        if not all(weight.is_cpu for weight in self._weights()):
+            return []
+        makers = [rule.on_array for _, rule in self._layers]
+        steps = [make(layer) for make, (layer, _) in zip(makers, self._layers, strict=True) if make]
+        return steps if len(steps) == len(makers) else []
 
 
 def _run_linear(layer: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +127,10 @@ def _differentiate_linear(layer: nn.Linear, inputs: Tensor, given: Tensor, wante
 
 
 def _linear_on_array(layer: nn.Linear) -> _OnArray:
-    weight, bias = _array(layer.weight).T, _array(layer.bias)
+    weight: Array = layer.weight.detach().numpy().T
+    if layer.bias is None:
+        return lambda inputs: inputs @ weight
+    bias: Array = layer.bias.detach().numpy()
     return lambda inputs: inputs @ weight + bias
 
 
@@ -153,21 +159,6 @@ def _differentiate_layer_norm(
         bias.grad.copy_(for_bias)
     outcome: Tensor = result
     return outcome
-
-
-def _layer_norm_on_array(layer: nn.LayerNorm) -> _OnArray:
-    weight, bias = _array(layer.weight), _array(layer.bias)
-    if layer.weight is None:
-        weight = np.ones((), np.float32)
-    share, eps = np.float32(1 / layer.normalized_shape[0]), np.float32(layer.eps)
-
-    def run(inputs: FloatArray) -> FloatArray:
-        centred = inputs - np.add.reduce(inputs, axis=1, keepdims=True) * share
-        variance = np.add.reduce(centred * centred, axis=1, keepdims=True) * share
-        outputs: FloatArray = centred / np.sqrt(variance + eps) * weight + bias
-        return outputs
-
-    return run
 
 
 def _run_relu(layer: nn.ReLU, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,7 +192,7 @@ def _tanh_on_array(layer: nn.Tanh) -> _OnArray:
 
 _RULES: dict[type[nn.Module], _Rule] = {
     nn.Linear: _Rule(_run_linear, _differentiate_linear, _linear_on_array),
-    nn.LayerNorm: _Rule(_run_layer_norm, _differentiate_layer_norm, _layer_norm_on_array),
+    nn.LayerNorm: _Rule(_run_layer_norm, _differentiate_layer_norm, None),
     nn.ReLU: _Rule(_run_relu, _differentiate_relu, _relu_on_array),
     nn.Tanh: _Rule(_run_tanh, _differentiate_tanh, _tanh_on_array),
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sbdqn.networks.layers import apply
-
 
 class LinearOutput(nn.Module):
     """One linear layer for all actions and all their N outputs.
@@ -24,7 +22,7 @@ class LinearOutput(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values (B, A, N) of features (B, F)."""
-        return self.shaped(apply(self.linear, features))
+        return self.shaped(self.linear(features))
 
     def shaped(self, values: Tensor) -> Tensor:
         """What the linear layer says (B, A * N) as values (B, A, N)."""

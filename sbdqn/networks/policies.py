@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space
 from torch import Tensor, nn, optim
@@ -62,7 +63,7 @@ class MlpPolicy:
         _require_layer(self._activation())
         for name in ("layer_norm", "normalize_images"):
             given = getattr(self, name)
-            if not isinstance(given, bool):
+            if not isinstance(given, (bool, np.bool_)):
                 raise ConfigurationError(f"{name} must be True or False, not {given!r}")
         _check_features_extractor(self.features_extractor)
         self._optimizer_class()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,23 @@ _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Identity,
 )
 
-_FEW = 8
-"""Up to so many observations NumPy is faster than torch on a small network."""
+
+class _Plain(NamedTuple):
+    """The parts of a network that is a chain of common layers.
+
+    Attributes:
+        encoder: from observations to features.
+        chain: from those to what the output gives a shape.
+        output: gives it.
+        modules: all of them as they were built.
+        hooks: theirs; filled when somebody registers one.
+    """
+
+    encoder: Encoder
+    chain: Chain
+    output: LinearOutput
+    modules: list[nn.Module]
+    hooks: list[Mapping[int, Any]]
 
 
 class QNetwork(nn.Module):
@@ -55,7 +71,7 @@ class QNetwork(nn.Module):
         self.trunk = trunk
         self.output = output
         self.head = head
-        self._plain = _plain(encoder, trunk, output)
+        self._plain = _plain_parts(self)
         self.eval()
         layers = [layer for part in (encoder, trunk, output) for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
@@ -67,27 +83,32 @@ class QNetwork(nn.Module):
         """What the network says of observations (B, ...), for the head to read.
 
         Layers that behave otherwise in training (dropout, batch norm) do so
-        when learning and at no other time. Forward hooks of the parts are
-        called by `forward` alone where the network `is_plain`.
+        when learning and at no other time.
         """
-        return self.record(obs)[0] if self.is_plain else self._call(obs, purpose)
+        if self.has_modes and self.training != (purpose is Purpose.LEARN):
+            self.train(purpose is Purpose.LEARN)
+        return Prediction(self.output(self.trunk(self.encoder(obs))))
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is an MLP of common layers, so that `differentiate` does for autograd."""
-        return self._plain is not None
+        """Whether `record` says what `predict` does, and `differentiate` what autograd does.
+
+        So it is for an MLP of common layers, unless somebody has exchanged a
+        part, hooked it or frozen its weights.
+        """
+        plain = self._if_untouched()
+        return plain is not None and plain.chain.learns
 
     def record(self, obs: Tensor) -> tuple[Prediction, list[Any]]:
-        """`predict` for learning, and what `differentiate` wants; if `is_plain`."""
+        """`predict`, and what `differentiate` wants; if the network `is_plain`."""
         assert self._plain is not None
-        encoder, chain, output = self._plain
-        outputs, kept = chain.run(encoder(obs))
-        return Prediction(output.shaped(outputs)), kept
+        outputs, kept = self._plain.chain.run(self._plain.encoder(obs))
+        return Prediction(self._plain.output.shaped(outputs)), kept
 
     def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
         """Overwrite the weights' `.grad`, given the gradient of the values (B, A, N)."""
         assert self._plain is not None
-        self._plain[1].differentiate(kept, gradient.flatten(1))
+        self._plain.chain.differentiate(kept, gradient.flatten(1))
 
     def q(self, obs: Tensor, purpose: Purpose) -> Tensor:
         """Expected returns (B, A)."""
@@ -95,29 +116,35 @@ class QNetwork(nn.Module):
 
     def q_of(self, obs: Array, purpose: Purpose) -> FloatArray:
         """Expected returns (B, A) of an array (B, ...) of observations as stored."""
-        if self._plain is not None and len(obs) <= _FEW:
-            encoder, chain, output = self._plain
-            values = chain.run_on_array(obs) if encoder.is_identity_for(obs) else None
-            if values is not None:
-                shaped = output.shaped(torch.from_numpy(values))
-                return _as_array(self.head.q(Prediction(shaped)))
+        values = self._values_of_one(obs) if obs.shape[0] == 1 else None
+        if values is not None:
+            return _as_array(self.head.q(Prediction(values)))
         device = next(self.output.parameters()).device
         with torch.inference_mode():
             return _as_array(self.q(torch.from_numpy(obs).to(device), purpose))
 
     def forward(self, obs: Tensor) -> Tensor:
         """Expected returns (B, A), as for evaluation."""
-        return self.head.q(self._call(obs, Purpose.EVALUATE))
+        return self.q(obs, Purpose.EVALUATE)
 
     def resample(self) -> None:
         """Draw fresh noise in every layer that has some."""
         for module in self._noisy:
             module.resample()
 
-    def _call(self, obs: Tensor, purpose: Purpose) -> Prediction:
-        if self.has_modes and self.training != (purpose is Purpose.LEARN):
-            self.train(purpose is Purpose.LEARN)
-        return Prediction(self.output(self.trunk(self.encoder(obs))))
+    def _values_of_one(self, obs: Array) -> Tensor | None:
+        """Values (1, A, N) by NumPy, which is faster than torch there, if that is possible."""
+        plain = self._if_untouched()
+        if plain is None or not plain.encoder.is_identity_for(obs):
+            return None
+        values = plain.chain.run_on_array(obs)
+        return None if values is None else plain.output.shaped(torch.from_numpy(values))
+
+    def _if_untouched(self) -> _Plain | None:
+        plain = self._plain
+        if plain is None or any(plain.hooks) or _modules(self) != plain.modules:
+            return None
+        return plain
 
 
 def _as_array(tensor: Tensor) -> FloatArray:
@@ -125,11 +152,30 @@ def _as_array(tensor: Tensor) -> FloatArray:
     return array
 
 
-def _plain(
-    encoder: nn.Module, trunk: nn.Module, output: nn.Module
-) -> tuple[Encoder, Chain, LinearOutput] | None:
+def _modules(network: nn.Module) -> list[nn.Module]:
+    parts: Any = network._modules
+    own = (parts["trunk"]._modules, parts["output"]._modules)
+    return [*parts.values(), *own[0].values(), *own[1].values()]
+
+
+def _plain_parts(network: nn.Module) -> _Plain | None:
     """The parts, if they are our own and `Chain` knows all layers with weights."""
-    layers = [*trunk.children(), *output.children()]
-    if type(trunk) is Mlp and type(encoder) is Encoder and type(output) is LinearOutput:
-        return (encoder, Chain(layers), output) if Chain.knows(layers) else None
+    modules = _modules(network)
+    encoder, trunk, output, *layers = modules
+    if type(encoder) is Encoder and type(trunk) is Mlp and type(output) is LinearOutput:
+        known = Chain.knows(layers)
+        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules)) if known else None
     return None
+
+
+def _hooks(modules: list[nn.Module]) -> list[Mapping[int, Any]]:
+    return [
+        hooks
+        for module in modules
+        for hooks in (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+        )
+    ]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbdqn.errors import ConfigurationError, NotReadyError
+from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.types import Array, Batch, IntArray, Row
 
@@ -70,8 +70,9 @@ class Storage:
         self._on_cpu = layout.device.type == "cpu"
         self._size = self.rows * self.n_envs
         # NumPy's zeros take no memory until they are written; torch's take it at once.
-        self._obs_on_cpu = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
-        self._obs = torch.from_numpy(self._obs_on_cpu).to(layout.device)
+        obs = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
+        self._obs = torch.from_numpy(obs).to(layout.device)
+        self._obs_on_cpu = obs if self._on_cpu else obs[:0].copy()
         self._record = np.zeros((self._size, 3), dtype=np.int64)
         numbers = self._record.view(np.float32)  # (T * E, 6)
         self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
@@ -87,7 +88,7 @@ class Storage:
         self._is_stale = False  # whether records were written with another gamma
         self.stored = 0
         self.sampleable = 0
-        self.gamma = layout.gamma
+        self._gamma = self.gamma = layout.gamma
 
     @property
     def gamma(self) -> float:
@@ -96,13 +97,14 @@ class Storage:
 
     @gamma.setter
     def gamma(self, gamma: float) -> None:
+        changes = gamma != self._gamma
         self._gamma = gamma
         steps = np.arange(self.n_steps + 1)
         powers = np.float64(gamma) ** steps
         self._discounts = powers.astype(np.float32)  # by span
         counted = steps[:-1] < steps[:, None]  # (span, step within the window)
         self._reward_weights = (counted * powers[:-1]).astype(np.float32)
-        self._is_stale = self.sampleable > 0
+        self._is_stale = self.sampleable > 0 and (changes or self._is_stale)
 
     @property
     def span(self) -> Array:
@@ -111,6 +113,7 @@ class Storage:
 
     def add(self, row: Row) -> None:
         """Store the transitions of one step; copies what it keeps."""
+        self._require_fit(row)
         n_valid = np.count_nonzero(row.valid)
         if n_valid == self.n_envs:
             self._add(self._all, row)
@@ -127,14 +130,16 @@ class Storage:
         if not self.sampleable:
             raise NotReadyError("the replay holds no transition that can be sampled yet")
         used = self._rows_used * self.n_envs
-        found: list[IntArray] = []
-        missing = count
-        while missing > 0:
-            # Some are refused. Generator.integers takes several times as long as this.
-            index = (rng.random(missing + missing // 4 + 8) * used).astype(np.int64)
-            found.append(index[self._span[index] > 0][:missing])
-            missing -= found[-1].size
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        index = self._try(count, used, rng)
+        while index.size < count:
+            index = np.concatenate((index, self._try(count - index.size, used, rng)))
+        return index
+
+    def _try(self, count: int, used: int, rng: np.random.Generator) -> IntArray:
+        """At most `count` sampleable places, of some more that are drawn."""
+        # Generator.integers takes several times as long.
+        index = (rng.random(count + count // 4 + 8) * used).astype(np.int64)
+        return index[self._span[index] > 0][:count]
 
     def read(self, index: IntArray) -> Batch:
         """The transitions at sampleable places (B,), with weights of 1."""
@@ -157,7 +162,7 @@ class Storage:
         used = self._rows_used * self.n_envs
         return {
             "obs": self._obs[:used],
-            "action": torch.from_numpy(self._action[:used]),
+            "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
             "reward": torch.from_numpy(self._reward[:used]),
             "terminated": torch.from_numpy(self._terminated[:used]),
             "span": torch.from_numpy(self._span[:used]),
@@ -194,6 +199,16 @@ class Storage:
         complete = np.flatnonzero(self._span > 0)
         self._write_records_again(complete)
         self.sampleable = complete.size
+        self._is_stale = False
+
+    def _require_fit(self, row: Row) -> None:
+        shape, dtype = self._obs_on_cpu.shape[1:], self._obs_on_cpu.dtype
+        for obs in (row.obs, row.next_obs):
+            if obs.shape[1:] != shape or obs.dtype != dtype:
+                raise SpaceError(
+                    f"this replay holds observations of shape {shape} and dtype {dtype}, and was "
+                    f"given shape {obs.shape[1:]} and dtype {obs.dtype}; see ObservationAdapter"
+                )
 
     def _add(self, envs: IntArray, row: Row) -> None:
         """Store a row that has an entry for each of these environments."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn, optim
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from sbdqn.networks import direct_step
 
@@ -24,6 +29,10 @@ SETTINGS: list[tuple[type[optim.Optimizer], dict[str, Any]]] = [
     (optim.SGD, {"fused": True, "momentum": 0.9}),
     (optim.RAdam, {}),
 ]
+if "decoupled_weight_decay" in inspect.signature(optim.Adam).parameters:  # since torch 2.6
+    SETTINGS.append(
+        (optim.Adam, {"fused": True, "weight_decay": 0.3, "decoupled_weight_decay": True})
+    )
 
 
 def weights() -> Tensor:
@@ -77,31 +86,76 @@ def test_a_loaded_state_is_the_one_that_is_continued() -> None:
     assert torch.equal(first, second)
 
 
-def test_hooks_are_called_as_ever() -> None:
-    parameter, called = weights(), []
+def stepped_twice() -> tuple[Tensor, optim.Adam, Callable[[], None]]:
+    parameter = weights()
     optimizer = optim.Adam([parameter], lr=0.01, fused=True)
     step = direct_step(optimizer)
     give_gradient(parameter, 0)
     step()
     step()
-    optimizer.register_step_pre_hook(lambda *_: called.append("before"))
-    optimizer.register_step_post_hook(lambda *_: called.append("after"))
-    step()
-    assert called == ["before", "after"]
-    handle = register_optimizer_step_post_hook(lambda *_: called.append("all"))
+    return parameter, optimizer, step
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        optim.Adam.register_step_pre_hook,
+        optim.Adam.register_step_post_hook,
+        lambda _, hook: register_optimizer_step_pre_hook(hook),
+        lambda _, hook: register_optimizer_step_post_hook(hook),
+    ],
+)
+def test_hooks_are_called_as_ever(register: Any) -> None:
+    _, optimizer, step = stepped_twice()
+    called: list[Any] = []
+    handle = register(optimizer, lambda *_: called.append(1))
     try:
         step()
     finally:
         handle.remove()
-    assert sorted(called) == ["after", "after", "all", "before", "before"]
+    step()
+    assert len(called) == 1
 
 
-def test_several_tensors_are_the_optimisers_own_business() -> None:
+def test_a_learning_rate_scheduler_sees_every_step() -> None:
+    _, optimizer, step = stepped_twice()
+    scheduler = optim.lr_scheduler.StepLR(optimizer, 1)
+    step()
+    scheduler.step()  # warns if there was no step
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+def test_settings_that_come_later_count() -> None:
+    mine, optimizer, step = stepped_twice()
+    theirs, other, _ = stepped_twice()
+    for each in (optimizer, other):
+        state = each.state_dict()
+        state["param_groups"][0]["amsgrad"] = True
+        state["state"][0]["max_exp_avg_sq"] = torch.full((50,), 100.0)
+        each.load_state_dict(state)
+    step()
+    other.step()
+    assert torch.equal(mine, theirs)
+
+
+def test_a_dropped_gradient_is_no_step() -> None:
+    parameter, optimizer, step = stepped_twice()
+    optimizer.zero_grad()
+    before = parameter.detach().clone()
+    step()
+    assert torch.equal(parameter, before)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2])
+def test_several_tensors_are_the_optimisers_own_business(n_groups: int) -> None:
     parameters = [weights(), weights()]
-    optimizer = optim.Adam(parameters, lr=0.01, fused=True)
+    groups: Any = parameters if n_groups == 1 else [{"params": [each]} for each in parameters]
+    optimizer = optim.Adam(groups, lr=0.01, fused=True)
     step = direct_step(optimizer)
     for parameter in parameters:
         give_gradient(parameter, 0)
     step()
+    halfway = parameters[1].detach().clone()
     step()
-    assert all(not torch.equal(parameter, weights()) for parameter in parameters)
+    assert not torch.equal(parameters[1], halfway)
+    assert torch.equal(*parameters)

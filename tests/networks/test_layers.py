@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sbdqn.networks.layers import Chain, apply
+from sbdqn.networks.layers import Chain
 
 CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
     "one linear": lambda: [nn.Linear(3, 2)],
@@ -26,7 +26,7 @@ CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
         nn.Tanh(),
         nn.Linear(5, 2),
     ],
-    "layer norm first": lambda: [nn.LayerNorm(3), nn.Linear(3, 2)],
+    "layer norm first": lambda: [nn.LayerNorm(3, eps=0.5), nn.Linear(3, 2)],
     "no bias": lambda: [
         nn.Linear(3, 8, bias=False),
         nn.LayerNorm(8, bias=False),
@@ -72,7 +72,10 @@ def test_gradients_equal_those_of_autograd(layers: list[nn.Module], n: int) -> N
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-def test_arrays_give_what_tensors_do(layers: list[nn.Module], n: int) -> None:
+@pytest.mark.parametrize("name", ["one linear", "relu", "tanh", "no bias alone"])
+def test_arrays_give_what_tensors_do(name: str, n: int) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, 2, bias=False)] if name == "no bias alone" else CHAINS[name]()
     obs = inputs(n)
     outputs = Chain(layers).run_on_array(obs.numpy())
     assert outputs is not None
@@ -81,10 +84,14 @@ def test_arrays_give_what_tensors_do(layers: list[nn.Module], n: int) -> None:
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_layer_is_applied_as_it_would_be_called() -> None:
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e38])
+def test_arrays_are_as_quiet_as_tensors_about_what_is_not_finite(value: float) -> None:
     torch.manual_seed(0)
-    for layer in (nn.Linear(3, 4), nn.ReLU(), nn.Tanh(), nn.LayerNorm(3), nn.GELU()):
-        assert torch.equal(apply(layer, inputs()), layer(inputs()))
+    layers = CHAINS["relu"]()
+    obs = torch.full((1, 3), value)
+    outputs = Chain(layers).run_on_array(obs.numpy())
+    expected = nn.Sequential(*layers)(obs).detach().numpy()
+    np.testing.assert_array_equal(np.isfinite(outputs), np.isfinite(expected))  # type: ignore[arg-type]
 
 
 class Doubling(nn.Linear):
@@ -94,16 +101,33 @@ class Doubling(nn.Linear):
         return 2 * super().forward(inputs)
 
 
-def test_only_layers_known_exactly_and_learning_are_taken() -> None:
+def test_only_layers_known_exactly_are_taken() -> None:
     assert Chain.knows([nn.Linear(3, 2), nn.ReLU(), nn.LayerNorm(2), nn.Tanh()])
     assert not Chain.knows([nn.Linear(3, 2), nn.GELU()])
     assert not Chain.knows([Doubling(3, 2)])
     assert not Chain.knows([nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))])
-    frozen = nn.Linear(3, 2)
-    frozen.bias.requires_grad_(False)
-    assert not Chain.knows([frozen])
-    layer = Doubling(3, 2)
-    assert torch.equal(apply(layer, inputs()), layer(inputs()))
+
+
+def freeze(weight: Tensor) -> None:
+    weight.requires_grad_(False)
+
+
+def drop_gradient(weight: Tensor) -> None:
+    weight.grad = None
+
+
+def hook(weight: Tensor) -> None:
+    weight.register_hook(torch.neg)
+
+
+@pytest.mark.parametrize("touch", [freeze, drop_gradient, hook])
+def test_weights_that_somebody_has_a_hand_on_are_left_to_autograd(
+    layers: list[nn.Module], touch: Callable[[Tensor], None]
+) -> None:
+    chain = Chain(layers)
+    assert chain.learns
+    touch(list(layers[-1].parameters())[-1])
+    assert not chain.learns
 
 
 def replace(layer: nn.Linear) -> None:
@@ -137,7 +161,7 @@ def test_arrays_follow_weights_whatever_becomes_of_them(touch: Callable[[nn.Line
 )
 def test_a_copy_has_weights_of_its_own(duplicate: Callable[[Chain], Chain]) -> None:
     torch.manual_seed(0)
-    layers = CHAINS["layer norm"]()
+    layers = CHAINS["tanh"]()
     chain = Chain(layers)
     before = chain.run_on_array(inputs().numpy())
     other = duplicate(chain)
@@ -148,6 +172,6 @@ def test_a_copy_has_weights_of_its_own(duplicate: Callable[[Chain], Chain]) -> N
     assert not chain.run_on_array(inputs().numpy()).any()  # type: ignore[union-attr]
 
 
-def test_weights_elsewhere_are_not_read_as_arrays() -> None:
-    chain = Chain([nn.Linear(3, 2, device="meta")])
-    assert chain.run_on_array(inputs().numpy()) is None
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2, device="meta"), nn.LayerNorm(3)])
+def test_weights_elsewhere_and_layer_norm_are_left_to_torch(layer: nn.Module) -> None:
+    assert Chain([layer]).run_on_array(inputs().numpy()) is None

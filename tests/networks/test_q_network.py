@@ -129,3 +129,124 @@ def test_the_gradient_flows_through_the_whole_network() -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+OBSERVED: dict[str, Space[Any]] = {
+    "floats": SPACE,
+    "a matrix": spaces.Box(-1, 1, (2, 3), np.float32),
+    "bytes": spaces.Box(0, 255, (4,), np.uint8),
+    "categories": spaces.MultiDiscrete([3, 4], start=[1, -2]),
+    "one category": spaces.Discrete(5, start=-1),
+    "bits": spaces.MultiBinary(6),
+}
+
+
+@pytest.mark.parametrize("name", OBSERVED)
+@pytest.mark.parametrize("n", [0, 1, 9])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_an_array_is_read_as_a_tensor_is(name: str, n: int, layer_norm: bool) -> None:
+    torch.manual_seed(0)
+    space = OBSERVED[name]
+    space.seed(0)
+    network = MlpPolicy(net_arch=(8,), layer_norm=layer_norm).build(space, 3, Scalar())
+    obs = np.array([space.sample() for _ in range(n)], space.dtype).reshape(n, *(space.shape or ()))
+    values = network.q_of(obs, Purpose.ACT)
+    assert (values.shape, values.dtype) == ((n, 3), np.float32)
+    expected = network(torch.from_numpy(obs)).detach().numpy()
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    predicted, recorded = (
+        each.values.detach()
+        for each in (
+            network.predict(torch.from_numpy(obs), Purpose.TARGET),
+            network.record(torch.from_numpy(obs))[0],
+        )
+    )
+    torch.testing.assert_close(recorded, predicted)
+
+
+def test_categories_are_one_hot_whatever_dtype_they_come_in() -> None:
+    space = OBSERVED["categories"]
+    network = MlpPolicy(net_arch=(8,), layer_norm=False).build(space, 3, Scalar())
+    whole = np.array([[2, -1]])
+    np.testing.assert_array_equal(
+        network.q_of(whole.astype(np.float32), Purpose.ACT), network.q_of(whole, Purpose.ACT)
+    )
+
+
+def plain(**changes: Any) -> QNetwork:
+    torch.manual_seed(0)
+    policy = MlpPolicy(**{"net_arch": (8,), "layer_norm": False, **changes})
+    network = policy.build(SPACE, 3, Scalar())
+    for weight in network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    return network
+
+
+def exchange_trunk(network: QNetwork) -> None:
+    network.trunk = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid())
+
+
+def exchange_a_layer(network: QNetwork) -> None:
+    network.trunk[0] = nn.Linear(4, 8)  # type: ignore[index,operator]
+
+
+def exchange_output(network: QNetwork) -> None:
+    network.output.linear = nn.Linear(8, 3)
+
+
+def hook_encoder(network: QNetwork) -> None:
+    network.encoder.register_forward_hook(lambda *given: 10 * given[2])
+
+
+def hook_trunk_before(network: QNetwork) -> None:
+    network.trunk.register_forward_pre_hook(lambda *given: (10 * given[1][0],))
+
+
+def hook_linear(network: QNetwork) -> None:
+    network.output.linear.register_forward_hook(lambda *given: given[2] + 10)
+
+
+def hook_backward(network: QNetwork) -> None:
+    network.trunk.register_full_backward_hook(lambda *given: None)
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        *(exchange_trunk, exchange_a_layer, exchange_output),
+        *(hook_encoder, hook_trunk_before, hook_linear, hook_backward),
+    ],
+)
+def test_a_network_that_was_touched_is_one_network_still(touch: Any) -> None:
+    network = plain()
+    assert network.is_plain
+    obs = np.ones((1, 4), np.float32)
+    before = network.q_of(obs, Purpose.ACT)
+    touch(network)
+    assert not network.is_plain
+    after = network.q_of(obs, Purpose.ACT)
+    np.testing.assert_allclose(
+        after, network(torch.from_numpy(obs)).detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+    assert (touch is hook_backward) == np.allclose(before, after)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"layer_norm": True}, True),
+        ({"activation_fn": "Tanh"}, True),
+        ({"activation_fn": "GELU"}, False),
+        ({"features_extractor": lambda space: Body(nn.Linear(4, 4))}, False),
+    ],
+)
+def test_which_networks_are_plain(changes: dict[str, Any], expected: bool) -> None:
+    assert plain(**changes).is_plain is expected
+
+
+@pytest.mark.parametrize("purpose", NOT_LEARNING)
+def test_an_array_is_read_in_the_mode_of_its_purpose(purpose: Purpose) -> None:
+    network = network_with(nn.Dropout(0.5))
+    obs = np.ones((5, 4), np.float32)
+    assert (network.q_of(obs, purpose) == 1.0).all()

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings, strategies as st
 
 from sbdqn.envs import ObservationAdapter
-from sbdqn.errors import ConfigurationError, NotReadyError
+from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay import Storage, Uniform, UniformReplay
 from sbdqn.types import Clock, Row
@@ -420,6 +420,46 @@ def add_both_until(replay: UniformReplay, begin: int, end: int) -> None:
         ends = np.where(t == (3, 6), (TERMINATE, TRUNCATE), GO)
         obs = np.array([step, 10_000 + step])
         replay.add(row_of(obs, obs / 7, obs + 1, t == 0, ends))
+
+
+def test_records_are_written_again_only_where_gamma_has_changed() -> None:
+    def planted(replay: UniformReplay) -> bool:
+        """Whether a batch holds what was planted instead of its true return."""
+        replay.storage._return[:] = 77.0
+        return bool((replay.sample(8, NOW).reward == 77.0).all())
+
+    first, second = (Uniform().build(replace(LAYOUT, n_envs=2)) for _ in range(2))
+    add_both_until(first, 0, 9)
+    assert planted(first)
+    first.gamma = first.gamma
+    assert planted(first)
+    first.gamma = 0.25
+    assert not planted(first)
+    first.gamma = 0.25
+    assert not planted(first)
+    second.load_state_dict(first.state_dict())
+    assert planted(second)
+
+
+def test_a_device_of_its_own_is_written_and_read_as_the_cpu_is() -> None:
+    here, there = (Uniform().build(replace(LAYOUT, n_envs=2)) for _ in range(2))
+    there.storage._on_cpu = False  # goes the way of a GPU
+    for replay in (here, there):
+        add_both_until(replay, 0, 50)
+    for mine, theirs in zip(here.sample(64, NOW), there.sample(64, NOW), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("obs", [np.zeros((1, 2), np.float32), np.zeros((1, 1), np.float64)])
+@pytest.mark.parametrize("column", ["obs", "next_obs"])
+def test_observations_of_another_kind_are_refused_before_anything_is_stored(
+    obs: Any, column: str
+) -> None:
+    storage = storage_of()
+    row = row_of([0], [0], [1], [True], [GO])._replace(**{column: obs})
+    with pytest.raises(SpaceError, match=r"holds observations of shape \(1,\) and dtype float32"):
+        storage.add(row)
+    assert storage.stored == 0
 
 
 @pytest.mark.parametrize(
