@@ -1,13 +1,7 @@
 """Sphinx: how this documentation is built."""
 
 import re
-import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import defaults
 
 import sbdqn
 from sbdqn.parameters import Parameter
@@ -27,14 +21,7 @@ extensions = [
 html_theme = "furo"
 html_title = f"sbdqn {release}"
 
-myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
-myst_substitutions = {
-    "defaults": defaults.of_model(),
-    "policy_defaults": defaults.of_policy(),
-    "sb3_version": defaults.SB3_VERSION,
-    "version": release,
-}
 
 default_role = "literal"  # docstrings write `code` with single backticks
 autodoc_default_options = {"members": True}

@@ -1,11 +1,19 @@
-"""The defaults beside Stable-Baselines3's, as Markdown tables."""
+"""The defaults beside Stable-Baselines3's, as Markdown tables.
+
+    python docs/defaults.py
+
+writes them into `migration.md`, between their markers.
+"""
 
 import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sbdqn import DQN, MlpPolicy
 
+PAGE = Path(__file__).with_name("migration.md")
 SB3_VERSION = "2.9.2"
 
 # Of `DQN.__init__` and `DQNPolicy.__init__` there.
@@ -87,3 +95,15 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:_}"
     return str(value)
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables as they are now."""
+    for name, table in (("defaults", of_model()), ("policy-defaults", of_policy())):
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        page = re.sub(f"{begin}.*?{end}", f"{begin}\n\n{table}\n\n{end}", page, flags=re.DOTALL)
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text()))

@@ -130,8 +130,7 @@ def train(env: gym.Env, timesteps: int, seed: int, settings: Settings):
     optimizer = torch.optim.Adam(online.parameters(), lr=settings.learning_rate)
     replay = Replay(settings.buffer_size, obs_size, settings.gamma, settings.n_steps)
 
-    episodes, episode_return = [], 0.0
-    obs, _ = env.reset(seed=seed)
+    (obs, _), episodes, episode_return = env.reset(seed=seed), [], 0.0
     for step in range(1, timesteps + 1):
         eps = 1.0 if step <= settings.learning_starts else epsilon(step, timesteps, settings)
         action = int(rng.integers(n_actions)) if rng.random() < eps else greedy(online, obs)
@@ -158,8 +157,7 @@ def evaluate(env: gym.Env, network: nn.Module, n_episodes: int, seed: int) -> li
     """The returns of the greedy policy, without exploration."""
     returns = []
     for episode in range(n_episodes):
-        obs, _ = env.reset(seed=seed + episode)
-        total, ended = 0.0, False
+        (obs, _), total, ended = env.reset(seed=seed + episode), 0.0, False
         while not ended:
             obs, reward, terminated, truncated, _ = env.step(greedy(network, obs))
             total, ended = total + float(reward), terminated or truncated
@@ -187,6 +185,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", metavar="FILE", help="draw the returns of training into FILE")
     args = parser.parse_args()
+    if args.plot:
+        import matplotlib  # noqa: F401, where it is missing say so before training
 
     torch.set_num_threads(1)  # the network is small: more threads only wait for each other
     network, episodes = train(gym.make(args.env), args.timesteps, args.seed, Settings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 
 from sbdqn.callbacks import BaseCallback
 
@@ -21,8 +22,14 @@ def arguments(
         text = f"train for at most so many ({limit})"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
     parser.add_argument("--seed", type=int, default=0, help="makes the run repeatable (0)")
-    parser.add_argument("--plot", metavar="FILE", help="draw the returns into FILE")
+    parser.add_argument("--plot", metavar="FILE", type=_drawable, help="draw the returns into FILE")
     return parser
+
+
+def _drawable(file: str) -> str:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError('needs matplotlib: pip install "sbdqn[plot]"')
+    return file
 
 
 class Returns(BaseCallback):

@@ -268,6 +268,12 @@ class DQN:
             "sklearn.base.clone or DQN(**model.get_params(deep=False)) for a new one"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled; only of a model that is not built yet."""
+        if self._parts is not None:
+            raise NotReadyError("a model that is built cannot be pickled; use save and load")
+        return self.__dict__
+
     def __repr__(self) -> str:
         """The call that makes a model like this one."""
         return represent_call(self, self._parameters, _defaults())
@@ -893,7 +899,8 @@ class DQN:
             self._logger = logging.Logger(None, [])
         else:
             folder = _claimed_folder(Path(self.tensorboard_log), name)
-            self._logger = logging.configure(folder, ["csv", "tensorboard"])
+            shown = ["stdout"] if self.verbose else []
+            self._logger = logging.configure(folder, [*shown, "csv", "tensorboard"])
         _show_tables(self._logger, bool(self.verbose))
         self._log_of = (name, self.tensorboard_log)
 

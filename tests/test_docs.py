@@ -76,6 +76,19 @@ def test_the_tables_of_defaults_have_every_parameter(defaults):
             assert f"\n| `{name}` | `" in table
 
 
+def test_the_tables_of_defaults_are_up_to_date(defaults):
+    page = defaults.PAGE.read_text()
+    assert page == defaults.with_tables(page), "run python docs/defaults.py"
+    assert page.count("| `gamma` |") == 1
+    assert page.count("| `layer_norm` |") == 1
+    assert f"Stable-Baselines3 {defaults.SB3_VERSION}." in page
+
+
+def test_no_page_needs_a_build_to_be_read():
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert "{{" not in page.read_text(), page
+
+
 def test_the_agent_with_the_hyperparameters_of_sb3_has_them(defaults):
     page = (ROOT / "docs" / "migration.md").read_text()
     block = BLOCK.search(page, page.index("<!-- sb3-agent -->"))

@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import os
+import pickle
 import random
 import signal
 import threading
@@ -1222,6 +1223,22 @@ def test_the_view_of_the_environment_is_of_the_environment() -> None:
     assert view is not None
     assert view.vector_env is model.env
     assert view.reset().shape == (2, 4)
+
+
+def test_a_model_that_is_not_built_is_pickled_and_another_says_why_not() -> None:
+    model = DQN("MlpPolicy", "CartPole-v1", gamma=0.9)
+    assert pickle.loads(pickle.dumps(model)).get_params() == model.get_params()
+    model.predict(np.zeros(4))
+    with pytest.raises(NotReadyError, match="cannot be pickled; use save and load"):
+        pickle.dumps(model)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_learn_says_where_it_logs_if_it_may(
+    verbose: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small("CartPole-v1", tensorboard_log=str(tmp_path), verbose=verbose).learn(20)
+    assert (f"Logging to {tmp_path / 'DQN_1'}" in capsys.readouterr().out) == bool(verbose)
 
 
 def test_a_model_is_not_deep_copied_by_accident() -> None:
