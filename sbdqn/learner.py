@@ -68,7 +68,7 @@ class Learner:
         self.max_gradient_norm = max_gradient_norm
         self.flat = FlatParameters(online)
         self._target_flat = self.flat if target is online else FlatParameters(target)
-        self._is_plain_and_eager = online.is_plain and not compile
+        self._is_eager = not compile
         self.head = head
         self.seed = seed
         self.n_updates = 0
@@ -84,7 +84,7 @@ class Learner:
     @head.setter
     def head(self, head: Head) -> None:
         self._head = head
-        self._differentiated = differentiated(head) if self._is_plain_and_eager else None
+        self._differentiated = differentiated(head) if self._is_eager else None
 
     def set_optimizer(self, optimizer: optim.Optimizer) -> None:
         """Learn with this optimiser of `flat`'s parameters from now on."""
@@ -186,7 +186,7 @@ class Learner:
 
     @property
     def _knows_its_gradient(self) -> bool:
-        return self.online.is_plain and self.target.is_plain and self.flat.values.grad is not None
+        return self.online.check() and self.target.check() and self.flat.values.grad is not None
 
     def _update_by_hand(self, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """`_update` without autograd, which takes longer than a small network itself."""

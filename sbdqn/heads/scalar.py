@@ -66,4 +66,4 @@ class Scalar:
             slope = 2.0 * difference
             value = difference * difference
         gradient = torch.zeros_like(values).scatter_(1, place, slope)
-        return Loss(value.flatten(), surprise.flatten()), gradient
+        return Loss(value.view(-1), surprise.view(-1)), gradient

@@ -84,12 +84,15 @@ class Chain:
             layer, rule = self._layers[i]
             gradient = rule.differentiate(layer, kept[i], gradient, i > 0)
 
-    def run_on_array(self, inputs: FloatArray) -> FloatArray | None:
-        """Outputs of inputs (B, F); None where torch has to do it."""
+    def find_arrays(self) -> None:
+        """Let `run_on_array` use the weights where they are now."""
         where = [weight.data_ptr() for weight in self._weights()]
         if where != self._steps_are_of:  # they were moved, replaced or copied
             self._steps = self._steps_on_array()
             self._steps_are_of = where
+
+    def run_on_array(self, inputs: FloatArray) -> FloatArray | None:
+        """Outputs of inputs (B, F); None where torch has to do it."""
         if not self._steps:
             return None
         with np.errstate(over="ignore", invalid="ignore"):  # as torch does

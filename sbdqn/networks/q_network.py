@@ -43,6 +43,7 @@ class _Plain(NamedTuple):
         output: gives it.
         modules: all of them as they were built.
         hooks: theirs; filled when somebody registers one.
+        shape_of_one: (1, A, N), of the values of one observation.
     """
 
     encoder: Encoder
@@ -50,6 +51,7 @@ class _Plain(NamedTuple):
     output: LinearOutput
     modules: list[nn.Module]
     hooks: list[Mapping[int, Any]]
+    shape_of_one: tuple[int, int, int]
 
 
 class QNetwork(nn.Module):
@@ -72,6 +74,7 @@ class QNetwork(nn.Module):
         self.output = output
         self.head = head
         self._plain = _plain_parts(self)
+        self._checked: _Plain | None = None
         self.eval()
         layers = [layer for part in (encoder, trunk, output) for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
@@ -89,18 +92,17 @@ class QNetwork(nn.Module):
             self.train(purpose is Purpose.LEARN)
         return Prediction(self.output(self.trunk(self.encoder(obs))))
 
-    @property
-    def is_plain(self) -> bool:
+    def check(self) -> bool:
         """Whether `record` says what `predict` does, and `differentiate` what autograd does.
 
         So it is for an MLP of common layers, unless somebody has exchanged a
-        part, hooked it or frozen its weights.
+        part, hooked it or frozen its weights. Acting relies on the latest check.
         """
-        plain = self._if_untouched()
+        plain = self._checked = self._if_untouched()
         return plain is not None and plain.chain.learns
 
     def record(self, obs: Tensor) -> tuple[Prediction, list[Any]]:
-        """`predict`, and what `differentiate` wants; if the network `is_plain`."""
+        """`predict`, and what `differentiate` wants; after a `check`."""
         assert self._plain is not None
         outputs, kept = self._plain.chain.run(self._plain.encoder(obs))
         return Prediction(self._plain.output.shaped(outputs)), kept
@@ -116,12 +118,13 @@ class QNetwork(nn.Module):
 
     def q_of(self, obs: Array, purpose: Purpose) -> FloatArray:
         """Expected returns (B, A) of an array (B, ...) of observations as stored."""
-        values = self._values_of_one(obs) if obs.shape[0] == 1 else None
-        if values is not None:
-            return _as_array(self.head.q(Prediction(values)))
+        if obs.shape[0] == 1:  # there NumPy is faster than torch
+            values = self._values_of_one(obs, purpose)
+            if values is not None:
+                return _as_array(self.head.q(Prediction(torch.from_numpy(values))))
         device = next(self.output.parameters()).device
         with torch.inference_mode():
-            return _as_array(self.q(torch.from_numpy(obs).to(device), purpose))
+            return _as_array(self.q(torch.from_numpy(obs).to(device), purpose).cpu())
 
     def forward(self, obs: Tensor) -> Tensor:
         """Expected returns (B, A), as for evaluation."""
@@ -132,23 +135,25 @@ class QNetwork(nn.Module):
         for module in self._noisy:
             module.resample()
 
-    def _values_of_one(self, obs: Array) -> Tensor | None:
-        """Values (1, A, N) by NumPy, which is faster than torch there, if that is possible."""
-        plain = self._if_untouched()
+    def _values_of_one(self, obs: Array, purpose: Purpose) -> FloatArray | None:
+        """Values (1, A, N) without torch, where that is possible."""
+        plain = self._checked if purpose is Purpose.ACT else None
+        plain = plain or self._if_untouched()
         if plain is None or not plain.encoder.is_identity_for(obs):
             return None
         values = plain.chain.run_on_array(obs)
-        return None if values is None else plain.output.shaped(torch.from_numpy(values))
+        return None if values is None else values.reshape(plain.shape_of_one)
 
     def _if_untouched(self) -> _Plain | None:
         plain = self._plain
         if plain is None or any(plain.hooks) or _modules(self) != plain.modules:
             return None
+        plain.chain.find_arrays()
         return plain
 
 
 def _as_array(tensor: Tensor) -> FloatArray:
-    array: FloatArray = tensor.cpu().numpy()
+    array: FloatArray = tensor.numpy()
     return array
 
 
@@ -162,9 +167,11 @@ def _plain_parts(network: nn.Module) -> _Plain | None:
     """The parts, if they are our own and `Chain` knows all layers with weights."""
     modules = _modules(network)
     encoder, trunk, output, *layers = modules
+    if not Chain.knows(layers):
+        return None
     if type(encoder) is Encoder and type(trunk) is Mlp and type(output) is LinearOutput:
-        known = Chain.knows(layers)
-        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules)) if known else None
+        shape = (1, output.n_actions, output.width)
+        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules), shape)
     return None
 
 

@@ -217,10 +217,11 @@ class Storage:
             self._close(starting[self._length[starting] > 0])
             self._write_obs(self._place[starting], row.obs[row.first])
         place = self._place[envs]
-        self._action[place] = row.action
-        self._reward[place] = row.reward
-        self._terminated[place] = row.terminated
-        self._span[place] = _OPEN
+        here = _indexing(place)
+        self._action[here] = row.action
+        self._reward[here] = row.reward
+        self._terminated[here] = row.terminated
+        self._span[here] = _OPEN
         self.stored += envs.size
         below = (place + self.n_envs) % self._size
         self._write_obs(below, row.next_obs)
@@ -233,13 +234,14 @@ class Storage:
             self._close(envs[ended])
 
     def _write_obs(self, place: IntArray, obs: Array) -> None:
-        overwritten = self._span[place]
+        here = _indexing(place)
+        overwritten = self._span[here]
         if np.count_nonzero(overwritten):
             self.stored -= int(np.count_nonzero(overwritten))
             self.sampleable -= int(np.count_nonzero(overwritten > 0))
-            self._span[place] = _NOTHING
+            self._span[here] = _NOTHING
         if self._on_cpu:
-            self._obs_on_cpu[place] = obs
+            self._obs_on_cpu[here] = obs
         else:
             self._obs.index_copy_(0, self._send(place), self._send(np.ascontiguousarray(obs)))
         if self._rows_used < self.rows:
@@ -258,19 +260,22 @@ class Storage:
         """The transitions `span` rows above these newest observations are complete."""
         if following.size:
             place = (following - span * self.n_envs) % self._size
-            self._span[place] = span
+            self._span[_indexing(place)] = span
             self._write_records(place, following, span)
             self.sampleable += place.size
 
     def _write_records(self, place: IntArray, following: IntArray, span: int | Array) -> None:
         """Work out what depends on the windows of these transitions."""
-        self._following[place] = following
-        self._discount[place] = self._discounts[span] * ~self._terminated[following - self.n_envs]
+        here = _indexing(place)
+        self._following[here] = following
         if self.n_steps == 1:
-            self._return[place] = self._reward[place]
+            self._return[here] = self._reward[here]
+            ends = self._terminated[here]
         else:
             rewards = self._reward.take(place[:, None] + self._window, mode="wrap")  # (B, n)
-            self._return[place] = (rewards * self._reward_weights[span]).sum(axis=1)
+            self._return[here] = (rewards * self._reward_weights[span]).sum(axis=1)
+            ends = self._terminated[following - self.n_envs]
+        self._discount[here] = self._discounts[span] * ~ends
 
     def _write_records_again(self, place: IntArray) -> None:
         span = self._span[place]
@@ -284,6 +289,14 @@ class Storage:
             self._complete(self._place[envs[self._length[envs] >= span]], span)
         self._length[envs] = 0
         self._place[envs] = (self._place[envs] + self.n_envs) % self._size
+
+
+def _indexing(place: IntArray) -> IntArray | slice:
+    """The same places, as a slice where there is one: NumPy is faster with it."""
+    if place.size != 1:
+        return place
+    only = int(place[0])
+    return slice(only, only + 1)
 
 
 def rows_for(layout: ReplayLayout) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,11 @@ def layers(request: pytest.FixtureRequest) -> list[nn.Module]:
     return layers
 
 
+def on_array(chain: Chain, obs: Tensor) -> Any:
+    chain.find_arrays()
+    return chain.run_on_array(obs.numpy())
+
+
 def inputs(n: int = 16) -> Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(1))
 
@@ -77,7 +83,7 @@ def test_arrays_give_what_tensors_do(name: str, n: int) -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(3, 2, bias=False)] if name == "no bias alone" else CHAINS[name]()
     obs = inputs(n)
-    outputs = Chain(layers).run_on_array(obs.numpy())
+    outputs = on_array(Chain(layers), obs)
     assert outputs is not None
     assert outputs.dtype == np.float32
     expected = nn.Sequential(*layers)(obs).detach().numpy()
@@ -89,7 +95,7 @@ def test_arrays_are_as_quiet_as_tensors_about_what_is_not_finite(value: float) -
     torch.manual_seed(0)
     layers = CHAINS["relu"]()
     obs = torch.full((1, 3), value)
-    outputs = Chain(layers).run_on_array(obs.numpy())
+    outputs = on_array(Chain(layers), obs)
     expected = nn.Sequential(*layers)(obs).detach().numpy()
     np.testing.assert_array_equal(np.isfinite(outputs), np.isfinite(expected))  # type: ignore[arg-type]
 
@@ -147,10 +153,10 @@ def test_arrays_follow_weights_whatever_becomes_of_them(touch: Callable[[nn.Line
     torch.manual_seed(0)
     layers = CHAINS["relu"]()
     chain = Chain(layers)
-    before = chain.run_on_array(inputs().numpy())
+    before = on_array(chain, inputs())
     assert isinstance(layers[2], nn.Linear)
     touch(layers[2])
-    after = chain.run_on_array(inputs().numpy())
+    after = on_array(chain, inputs())
     expected = nn.Sequential(*layers)(inputs()).detach().numpy()
     assert not np.allclose(before, expected)  # type: ignore[arg-type]
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)  # type: ignore[arg-type]
@@ -163,15 +169,15 @@ def test_a_copy_has_weights_of_its_own(duplicate: Callable[[Chain], Chain]) -> N
     torch.manual_seed(0)
     layers = CHAINS["tanh"]()
     chain = Chain(layers)
-    before = chain.run_on_array(inputs().numpy())
+    before = on_array(chain, inputs())
     other = duplicate(chain)
     for layer in layers:
         for weight in layer.parameters():
             nn.init.zeros_(weight)
-    np.testing.assert_array_equal(other.run_on_array(inputs().numpy()), before)  # type: ignore[arg-type]
-    assert not chain.run_on_array(inputs().numpy()).any()  # type: ignore[union-attr]
+    np.testing.assert_array_equal(on_array(other, inputs()), before)  # type: ignore[arg-type]
+    assert not on_array(chain, inputs()).any()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(3, 2, device="meta"), nn.LayerNorm(3)])
 def test_weights_elsewhere_and_layer_norm_are_left_to_torch(layer: nn.Module) -> None:
-    assert Chain([layer]).run_on_array(inputs().numpy()) is None
+    assert on_array(Chain([layer]), inputs()) is None

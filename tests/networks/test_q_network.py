@@ -219,11 +219,11 @@ def hook_backward(network: QNetwork) -> None:
 )
 def test_a_network_that_was_touched_is_one_network_still(touch: Any) -> None:
     network = plain()
-    assert network.is_plain
+    assert network.check()
     obs = np.ones((1, 4), np.float32)
     before = network.q_of(obs, Purpose.ACT)
     touch(network)
-    assert not network.is_plain
+    assert not network.check()
     after = network.q_of(obs, Purpose.ACT)
     np.testing.assert_allclose(
         after, network(torch.from_numpy(obs)).detach().numpy(), rtol=1e-5, atol=1e-6
@@ -242,7 +242,7 @@ def test_a_network_that_was_touched_is_one_network_still(touch: Any) -> None:
     ],
 )
 def test_which_networks_are_plain(changes: dict[str, Any], expected: bool) -> None:
-    assert plain(**changes).is_plain is expected
+    assert plain(**changes).check() is expected
 
 
 @pytest.mark.parametrize("purpose", NOT_LEARNING)
