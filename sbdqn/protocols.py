@@ -85,12 +85,14 @@ def differentiated(head: Head) -> DifferentiatedHead | None:
     """
     if not isinstance(head, DifferentiatedHead):
         return None
-    for kind in type(head).__mro__:
-        if "loss_and_gradient" in vars(kind):
-            return head
-        if {"loss", "q"} & vars(kind).keys():
-            return None
-    return head
+    gradient, loss, q = (_depth(head, name) for name in ("loss_and_gradient", "loss", "q"))
+    return head if gradient <= min(loss, q) else None
+
+
+def _depth(owner: object, name: str) -> int:
+    """How many classes up an attribute is defined; -1 for the object's own."""
+    kinds = type(owner).__mro__
+    return next((depth for depth, kind in enumerate(kinds) if name in vars(kind)), -1)
 
 
 @runtime_checkable

@@ -189,6 +189,33 @@ def test_the_loss_of_a_subclass_is_the_one_that_is_differentiated() -> None:
     assert torch.equal(learner.flat.values, before)
 
 
+class Renamed(Scalar):
+    """Nothing but another name."""
+
+
+class Elsewhere(Untrained):
+    """Inherits the loss of a subclass."""
+
+
+class OfItsOwn(Untrained):
+    """Has the gradient of its own loss."""
+
+    def loss_and_gradient(self, *arguments: Any) -> tuple[Loss, Tensor]:
+        loss, gradient = super().loss_and_gradient(*arguments)
+        return loss, 0.0 * gradient
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_hand"),
+    [(Scalar, True), (Renamed, True), (Untrained, False), (Elsewhere, False), (OfItsOwn, True)],
+)
+def test_a_gradient_is_used_where_it_is_that_of_the_loss(kind: Any, by_hand: bool) -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)), head=kind())
+    calls = count_calls(learner.online, "differentiate")
+    learner.update(random_batch(0))
+    assert bool(calls) == by_hand
+
+
 def freeze(learner: Learner) -> None:
     for weight in learner.online.trunk.parameters():
         weight.requires_grad_(False)
