@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from sbdqn.errors import NonFiniteError
@@ -161,7 +162,18 @@ class Collector:
     def _q_values(self, envs: IntArray) -> FloatArray:
         obs = self.stepper.obs
         chosen = obs if envs.size == self.stepper.n_envs else obs[envs]
-        return self._network.q_of(chosen, Purpose.ACT)
+        return q_of(self._network, chosen, Purpose.ACT)
+
+
+def q_of(network: QNetwork, obs: Array, purpose: Purpose) -> FloatArray:
+    """Expected returns (B, A) of observations (B, ...) as stored, wherever the network is."""
+    q = network.q_of_one(obs, purpose) if obs.shape[0] == 1 else None
+    if q is None:
+        device = next(network.output.parameters()).device
+        with torch.inference_mode():
+            q = network.q(torch.from_numpy(obs).to(device), purpose).cpu()
+    values: FloatArray = q.numpy()
+    return values
 
 
 def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:

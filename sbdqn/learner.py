@@ -186,7 +186,7 @@ class Learner:
 
     @property
     def _knows_its_gradient(self) -> bool:
-        return self.online.check() and self.target.check() and self.flat.values.grad is not None
+        return self.online.check() and self.target.is_plain and self.flat.values.grad is not None
 
     def _update_by_hand(self, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """`_update` without autograd, which takes longer than a small network itself."""

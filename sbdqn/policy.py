@@ -9,6 +9,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from sbdqn.collector import q_of
 from sbdqn.envs import ObservationAdapter
 from sbdqn.networks import QNetwork
 from sbdqn.types import Array, FloatArray, Purpose
@@ -69,4 +70,4 @@ class Policy(nn.Module):
         """Expected returns (B, A) of observations (B, ...) as they are stored."""
         # torch takes neither negative strides nor arrays that cannot be written to.
         writable = np.require(batch, requirements=["C", "W"])
-        return self.q_net.q_of(writable, Purpose.EVALUATE)
+        return q_of(self.q_net, writable, Purpose.EVALUATE)

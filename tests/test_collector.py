@@ -346,9 +346,11 @@ def test_the_network_acts_for_those_that_exploit_alone() -> None:
     asked: list[Any] = []
 
     class Recording:
-        def q_of(self, obs: Any, purpose: Purpose) -> Any:
+        output = torch.nn.Linear(1, 3)
+
+        def q(self, obs: torch.Tensor, purpose: Purpose) -> torch.Tensor:
             asked.append((obs[:, 0].tolist(), purpose))
-            return np.zeros((len(obs), 3), np.float32)
+            return torch.zeros(len(obs), 3)
 
     class ForTwo:
         def select(self, q_values: Any, *_: Any) -> Any:

@@ -3,7 +3,8 @@
 A module call, the lookup of its weights and above all a pass of the autograd
 engine take several times as long as the arithmetic of a small network. The
 layers known here are applied directly, their gradients follow from the chain
-rule written out, and for one observation NumPy does without torch at all.
+rule written out, and for one observation NumPy does without torch where that
+is faster.
 """
 
 from __future__ import annotations

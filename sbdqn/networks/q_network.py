@@ -12,7 +12,7 @@ from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.layers import Chain
 from sbdqn.networks.outputs import LinearOutput
 from sbdqn.protocols import Head, Noisy
-from sbdqn.types import Array, FloatArray, Prediction, Purpose
+from sbdqn.types import Array, Prediction, Purpose
 
 _SAME_IN_TRAINING_AND_EVALUATION = (
     Encoder,
@@ -74,7 +74,7 @@ class QNetwork(nn.Module):
         self.output = output
         self.head = head
         self._plain = _plain_parts(self)
-        self._checked: _Plain | None = None
+        self._is_checked = False
         self.eval()
         layers = [layer for part in (encoder, trunk, output) for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
@@ -92,17 +92,30 @@ class QNetwork(nn.Module):
             self.train(purpose is Purpose.LEARN)
         return Prediction(self.output(self.trunk(self.encoder(obs))))
 
-    def check(self) -> bool:
-        """Whether `record` says what `predict` does, and `differentiate` what autograd does.
+    @property
+    def is_plain(self) -> bool:
+        """Whether `record` says what `predict` does.
 
-        So it is for an MLP of common layers, unless somebody has exchanged a
-        part, hooked it or frozen its weights. Acting relies on the latest check.
+        So it is for an MLP of common layers, unless somebody has exchanged or
+        hooked a part.
         """
-        plain = self._checked = self._if_untouched()
-        return plain is not None and plain.chain.learns
+        plain = self._plain
+        return plain is not None and not any(plain.hooks) and _modules(self) == plain.modules
+
+    def check(self) -> bool:
+        """Whether `differentiate` does what autograd does: plain, and all weights learn.
+
+        Until the next check, acting relies on what this one found.
+        """
+        self._is_checked = self.is_plain
+        if not self._is_checked:
+            return False
+        assert self._plain is not None
+        self._plain.chain.find_arrays()
+        return self._plain.chain.learns
 
     def record(self, obs: Tensor) -> tuple[Prediction, list[Any]]:
-        """`predict`, and what `differentiate` wants; after a `check`."""
+        """`predict`, and what `differentiate` wants; of a network that `is_plain`."""
         assert self._plain is not None
         outputs, kept = self._plain.chain.run(self._plain.encoder(obs))
         return Prediction(self._plain.output.shaped(outputs)), kept
@@ -116,15 +129,22 @@ class QNetwork(nn.Module):
         """Expected returns (B, A)."""
         return self.head.q(self.predict(obs, purpose))
 
-    def q_of(self, obs: Array, purpose: Purpose) -> FloatArray:
-        """Expected returns (B, A) of an array (B, ...) of observations as stored."""
-        if obs.shape[0] == 1:  # there NumPy is faster than torch
-            values = self._values_of_one(obs, purpose)
-            if values is not None:
-                return _as_array(self.head.q(Prediction(torch.from_numpy(values))))
-        device = next(self.output.parameters()).device
-        with torch.inference_mode():
-            return _as_array(self.q(torch.from_numpy(obs).to(device), purpose).cpu())
+    def q_of_one(self, obs: Array, purpose: Purpose) -> Tensor | None:
+        """Expected returns (1, A) of one observation (1, ...) as stored, on the CPU.
+
+        None where NumPy cannot do it, or is no faster.
+        """
+        plain = self._plain
+        if plain is None or not plain.encoder.is_identity_for(obs):
+            return None
+        if not (self._is_checked and purpose is Purpose.ACT):
+            if not self.is_plain:
+                return None
+            plain.chain.find_arrays()
+        values = plain.chain.run_on_array(obs)
+        if values is None:
+            return None
+        return self.head.q(Prediction(torch.from_numpy(values.reshape(plain.shape_of_one))))
 
     def forward(self, obs: Tensor) -> Tensor:
         """Expected returns (B, A), as for evaluation."""
@@ -134,27 +154,6 @@ class QNetwork(nn.Module):
         """Draw fresh noise in every layer that has some."""
         for module in self._noisy:
             module.resample()
-
-    def _values_of_one(self, obs: Array, purpose: Purpose) -> FloatArray | None:
-        """Values (1, A, N) without torch, where that is possible."""
-        plain = self._checked if purpose is Purpose.ACT else None
-        plain = plain or self._if_untouched()
-        if plain is None or not plain.encoder.is_identity_for(obs):
-            return None
-        values = plain.chain.run_on_array(obs)
-        return None if values is None else values.reshape(plain.shape_of_one)
-
-    def _if_untouched(self) -> _Plain | None:
-        plain = self._plain
-        if plain is None or any(plain.hooks) or _modules(self) != plain.modules:
-            return None
-        plain.chain.find_arrays()
-        return plain
-
-
-def _as_array(tensor: Tensor) -> FloatArray:
-    array: FloatArray = tensor.numpy()
-    return array
 
 
 def _modules(network: nn.Module) -> list[nn.Module]:

@@ -130,12 +130,12 @@ class Storage:
         if not self.sampleable:
             raise NotReadyError("the replay holds no transition that can be sampled yet")
         used = self._rows_used * self.n_envs
-        index = self._try(count, used, rng)
+        index = self._draw_at_most(count, used, rng)
         while index.size < count:
-            index = np.concatenate((index, self._try(count - index.size, used, rng)))
+            index = np.concatenate((index, self._draw_at_most(count - index.size, used, rng)))
         return index
 
-    def _try(self, count: int, used: int, rng: np.random.Generator) -> IntArray:
+    def _draw_at_most(self, count: int, used: int, rng: np.random.Generator) -> IntArray:
         """At most `count` sampleable places, of some more that are drawn."""
         # Generator.integers takes several times as long.
         index = (rng.random(count + count // 4 + 8) * used).astype(np.int64)

@@ -10,6 +10,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from sbdqn.collector import q_of
 from sbdqn.heads import Scalar
 from sbdqn.networks import MlpPolicy, QNetwork
 from sbdqn.types import Purpose
@@ -150,7 +151,7 @@ def test_an_array_is_read_as_a_tensor_is(name: str, n: int, layer_norm: bool) ->
     space.seed(0)
     network = MlpPolicy(net_arch=(8,), layer_norm=layer_norm).build(space, 3, Scalar())
     obs = np.array([space.sample() for _ in range(n)], space.dtype).reshape(n, *(space.shape or ()))
-    values = network.q_of(obs, Purpose.ACT)
+    values = q_of(network, obs, Purpose.ACT)
     assert (values.shape, values.dtype) == ((n, 3), np.float32)
     expected = network(torch.from_numpy(obs)).detach().numpy()
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
@@ -169,7 +170,7 @@ def test_categories_are_one_hot_whatever_dtype_they_come_in() -> None:
     network = MlpPolicy(net_arch=(8,), layer_norm=False).build(space, 3, Scalar())
     whole = np.array([[2, -1]])
     np.testing.assert_array_equal(
-        network.q_of(whole.astype(np.float32), Purpose.ACT), network.q_of(whole, Purpose.ACT)
+        q_of(network, whole.astype(np.float32), Purpose.ACT), q_of(network, whole, Purpose.ACT)
     )
 
 
@@ -221,10 +222,10 @@ def test_a_network_that_was_touched_is_one_network_still(touch: Any) -> None:
     network = plain()
     assert network.check()
     obs = np.ones((1, 4), np.float32)
-    before = network.q_of(obs, Purpose.ACT)
+    before = q_of(network, obs, Purpose.ACT)
     touch(network)
     assert not network.check()
-    after = network.q_of(obs, Purpose.ACT)
+    after = q_of(network, obs, Purpose.ACT)
     np.testing.assert_allclose(
         after, network(torch.from_numpy(obs)).detach().numpy(), rtol=1e-5, atol=1e-6
     )
@@ -249,4 +250,4 @@ def test_which_networks_are_plain(changes: dict[str, Any], expected: bool) -> No
 def test_an_array_is_read_in_the_mode_of_its_purpose(purpose: Purpose) -> None:
     network = network_with(nn.Dropout(0.5))
     obs = np.ones((5, 4), np.float32)
-    assert (network.q_of(obs, purpose) == 1.0).all()
+    assert (q_of(network, obs, purpose) == 1.0).all()
