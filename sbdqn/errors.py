@@ -4,6 +4,8 @@ Every one derives from `SbdqnError` and from the built-in exception that a
 caller would catch without knowing this library.
 """
 
+from numbers import Integral
+
 
 class SbdqnError(Exception):
     """Root of all exceptions that sbdqn raises."""
@@ -51,3 +53,24 @@ class MissingFileError(FileAccessError, FileNotFoundError):
 
 class MissingDependencyError(SbdqnError, ImportError):
     """An optional dependency is needed for this and is not installed."""
+
+
+def require(satisfied: bool, name: str, given: object, accepted: str, hint: str = "") -> None:
+    """Refuse a value that has no meaning.
+
+    Raises:
+        ConfigurationError: if the condition is not satisfied.
+    """
+    if not satisfied:
+        advice = f"; {hint}" if hint else ""
+        raise ConfigurationError(f"{name} must be {accepted}, not {given!r}{advice}")
+
+
+def require_count(name: str, given: object, lowest: int = 1) -> None:
+    """Refuse what is no integer of at least `lowest`.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
+    counts = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= lowest
+    require(counts, name, given, f"an integer of at least {lowest}")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import require
 from sbdqn.types import Clock
 
 Unit = Literal["step", "episode"]
@@ -32,8 +32,7 @@ class CountingSchedule(ABC):
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
-        if self.per not in ("step", "episode"):
-            raise ConfigurationError(f"per must be 'step' or 'episode', not {self.per!r}")
+        require(self.per in ("step", "episode"), "per", self.per, "'step' or 'episode'")
 
     @abstractmethod
     def __call__(self, count: int) -> float:
@@ -76,7 +75,7 @@ class Linear(CountingSchedule):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         super().__post_init__()
-        _require(self.duration >= 0, "duration", self.duration, "at least 0")
+        require(self.duration >= 0, "duration", self.duration, "at least 0")
 
     def __call__(self, count: int) -> float:
         """The value after `count` steps or episodes."""
@@ -101,7 +100,7 @@ class Exponential(CountingSchedule):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         super().__post_init__()
-        _require(self.rate >= 0, "rate", self.rate, "at least 0")
+        require(self.rate >= 0, "rate", self.rate, "at least 0")
 
     def __call__(self, count: int) -> float:
         """The value after `count` steps or episodes."""
@@ -124,7 +123,7 @@ class Multiplicative(CountingSchedule):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         super().__post_init__()
-        _require(0 < self.factor <= 1, "factor", self.factor, "above 0 and at most 1")
+        require(0 < self.factor <= 1, "factor", self.factor, "above 0 and at most 1")
 
     def __call__(self, count: int) -> float:
         """The value after `count` steps or episodes."""
@@ -149,8 +148,3 @@ class OfProgress:
         """The function's value; after the end of a `learn`, its last one."""
         share = clock.steps / clock.total_steps if clock.total_steps else 0.0
         return float(self.function(1.0 - min(share, 1.0)))
-
-
-def _require(satisfied: bool, name: str, given: object, accepted: str) -> None:
-    if not satisfied:
-        raise ConfigurationError(f"{name} must be {accepted}, not {given!r}")
