@@ -1,6 +1,7 @@
 """Replays: which transitions to learn from, and with what weight."""
 
+from sbdqn.replay.ring_replay import RingReplay
 from sbdqn.replay.storage import Storage
-from sbdqn.replay.uniform import Uniform, UniformReplay
+from sbdqn.replay.uniform import Uniform
 
-__all__ = ["Storage", "Uniform", "UniformReplay"]
+__all__ = ["RingReplay", "Storage", "Uniform"]

@@ -15,14 +15,14 @@ when its n-step window is complete, and kept in one record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
+from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.types import Array, Batch, IntArray, Row
 
@@ -54,6 +54,9 @@ class Storage:
         span: (T, E) rewards that each transition's return really has: fewer
             than `n_steps` where the episode ends first; below 1 where there is
             nothing to sample.
+        size: places in the ring.
+        on_change: told of places that have become sampleable (True) or are so no
+            longer (False), but not by `load_state_dict`; may be assigned.
     """
 
     def __init__(self, layout: ReplayLayout) -> None:
@@ -68,18 +71,18 @@ class Storage:
             )
         self.device = layout.device
         self._on_cpu = layout.device.type == "cpu"
-        self._size = self.rows * self.n_envs
+        self.size = self.rows * self.n_envs
         # NumPy's zeros take no memory until they are written; torch's take it at once.
-        obs = np.zeros((self._size, *layout.obs_shape), dtype=layout.obs_dtype)
+        obs = np.zeros((self.size, *layout.obs_shape), dtype=layout.obs_dtype)
         self._obs = torch.from_numpy(obs).to(layout.device)
         self._obs_on_cpu = obs if self._on_cpu else obs[:0].copy()
-        self._record = np.zeros((self._size, 3), dtype=np.int64)
+        self._record = np.zeros((self.size, 3), dtype=np.int64)
         numbers = self._record.view(np.float32)  # (T * E, 6)
         self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
         self._return, self._discount = numbers[:, _RETURN], numbers[:, _DISCOUNT]
-        self._reward = np.zeros(self._size, dtype=np.float32)
-        self._terminated = np.zeros(self._size, dtype=np.bool_)
-        self._span = np.zeros(self._size, dtype=np.int32)
+        self._reward = np.zeros(self.size, dtype=np.float32)
+        self._terminated = np.zeros(self.size, dtype=np.bool_)
+        self._span = np.zeros(self.size, dtype=np.int32)
         self._place = np.arange(self.n_envs)  # of the next observation to act on
         self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
         self._rows_used = 0
@@ -88,6 +91,7 @@ class Storage:
         self._is_stale = False  # whether records were written with another gamma
         self.stored = 0
         self.sampleable = 0
+        self.on_change: Callable[[IntArray, bool], None] | None = None
         self._gamma = self.gamma = layout.gamma
 
     @property
@@ -111,6 +115,11 @@ class Storage:
         """A view (T, E) of what `span` is said to be above."""
         return self._span.reshape(self.rows, self.n_envs)
 
+    @property
+    def used(self) -> int:
+        """Places that have been written so far, the first ones of the ring."""
+        return self._rows_used * self.n_envs
+
     def add(self, row: Row) -> None:
         """Store the transitions of one step; copies what it keeps."""
         self._require_fit(row)
@@ -122,14 +131,9 @@ class Storage:
             self._add(envs, Row._make(column[envs] for column in row))
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
-        """Places (count,) drawn uniformly, with replacement, of sampleable ones.
-
-        Raises:
-            NotReadyError: if there are none.
-        """
-        if not self.sampleable:
-            raise NotReadyError("the replay holds no transition that can be sampled yet")
-        used = self._rows_used * self.n_envs
+        """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
+        assert self.sampleable
+        used = self.used
         index = self._draw_at_most(count, used, rng)
         while index.size < count:
             index = np.concatenate((index, self._draw_at_most(count - index.size, used, rng)))
@@ -141,8 +145,13 @@ class Storage:
         index = (rng.random(count + count // 4 + 8) * used).astype(np.int64)
         return index[self._span[index] > 0][:count]
 
-    def read(self, index: IntArray) -> Batch:
-        """The transitions at sampleable places (B,), with weights of 1."""
+    def read(self, index: IntArray, weight: Array | None = None) -> Batch:
+        """The transitions at sampleable places (B,).
+
+        Args:
+            index: the places.
+            weight: (B,) float32 importance weights; None for 1.
+        """
         if self._is_stale:
             self._write_records_again(index)
         record = self._record.take(index, axis=0)  # (B, 3)
@@ -153,13 +162,15 @@ class Storage:
             reward=self._send(numbers[:, _RETURN]),
             next_obs=self._read_obs(record[:, _FOLLOWING]),
             discount=self._send(numbers[:, _DISCOUNT]),
-            weight=torch.ones(len(index), device=self.device),
+            weight=torch.ones(len(index), device=self.device)
+            if weight is None
+            else self._send(weight),
             index=torch.from_numpy(index),
         )
 
     def state_dict(self) -> dict[str, Any]:
         """The rows in use and the counters."""
-        used = self._rows_used * self.n_envs
+        used = self.used
         return {
             "obs": self._obs[:used],
             "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
@@ -223,7 +234,7 @@ class Storage:
         self._terminated[here] = row.terminated
         self._span[here] = _OPEN
         self.stored += envs.size
-        below = (place + self.n_envs) % self._size
+        below = (place + self.n_envs) % self.size
         self._write_obs(below, row.next_obs)
         self._place[envs] = below
         length = self._length[envs] + 1
@@ -237,9 +248,12 @@ class Storage:
         here = _indexing(place)
         overwritten = self._span[here]
         if np.count_nonzero(overwritten):
+            lost = place[overwritten > 0]
             self.stored -= int(np.count_nonzero(overwritten))
-            self.sampleable -= int(np.count_nonzero(overwritten > 0))
+            self.sampleable -= lost.size
             self._span[here] = _NOTHING
+            if lost.size and self.on_change is not None:
+                self.on_change(lost, False)
         if self._on_cpu:
             self._obs_on_cpu[here] = obs
         else:
@@ -259,10 +273,12 @@ class Storage:
     def _complete(self, following: IntArray, span: int) -> None:
         """The transitions `span` rows above these newest observations are complete."""
         if following.size:
-            place = (following - span * self.n_envs) % self._size
+            place = (following - span * self.n_envs) % self.size
             self._span[_indexing(place)] = span
             self._write_records(place, following, span)
             self.sampleable += place.size
+            if self.on_change is not None:
+                self.on_change(place, True)
 
     def _write_records(self, place: IntArray, following: IntArray, span: int | Array) -> None:
         """Work out what depends on the windows of these transitions."""
@@ -279,7 +295,7 @@ class Storage:
 
     def _write_records_again(self, place: IntArray) -> None:
         span = self._span[place]
-        self._write_records(place, (place + span * self.n_envs) % self._size, span)
+        self._write_records(place, (place + span * self.n_envs) % self.size, span)
 
     def _close(self, envs: IntArray) -> None:
         """End the open episodes: all their shorter tails become sampleable."""
@@ -288,7 +304,7 @@ class Storage:
         for span in range(1, self.n_steps):
             self._complete(self._place[envs[self._length[envs] >= span]], span)
         self._length[envs] = 0
-        self._place[envs] = (self._place[envs] + self.n_envs) % self._size
+        self._place[envs] = (self._place[envs] + self.n_envs) % self.size
 
 
 def _indexing(place: IntArray) -> IntArray | slice:

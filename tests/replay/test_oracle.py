@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from sbdqn.collector import Stepper
 from sbdqn.protocols import ReplayLayout
-from sbdqn.replay import Uniform, UniformReplay
+from sbdqn.replay import RingReplay, Uniform
 from sbdqn.types import Batch, Clock
 from tests.environments import CountingEnv
 
@@ -28,7 +28,7 @@ def collected(
     vector_steps: int,
     check: Any,
     make: MakeEnv = CountingEnv,
-) -> UniformReplay:
+) -> RingReplay:
     env = SyncVectorEnv(
         [lambda index=index: make(index) for index in range(n_envs)],
         copy=False,
@@ -83,7 +83,7 @@ def assert_is_true(batch: Batch, n_steps: int, make: MakeEnv = CountingEnv) -> N
 def test_every_batch_is_what_the_environment_did(
     mode: AutoresetMode, n_steps: int, n_envs: int
 ) -> None:
-    def check(step: int, replay: UniformReplay) -> None:
+    def check(step: int, replay: RingReplay) -> None:
         if step > n_steps and step % 7 == 0:
             assert_is_true(replay.sample(32, Clock(step)), n_steps)
 

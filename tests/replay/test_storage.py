@@ -15,9 +15,9 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings, strategies as st
 
 from sbdqn.envs import ObservationAdapter
-from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
+from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.protocols import ReplayLayout
-from sbdqn.replay import Storage, Uniform, UniformReplay
+from sbdqn.replay import RingReplay, Storage, Uniform
 from sbdqn.types import Clock, Row
 from tests.environments import CountingEnv
 from tests.replay.test_oracle import assert_is_true, collected
@@ -379,14 +379,6 @@ def test_draws_before_the_ring_is_full_reach_every_transition() -> None:
     assert sorted(set(drawn.tolist())) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("transitions", [0, 2])
-def test_nothing_to_draw_is_an_error_and_no_endless_search(transitions: int) -> None:
-    storage = storage_of(n_steps=3)
-    add_episode(storage, 0, [0.0] * transitions)
-    with pytest.raises(NotReadyError, match="no transition that can be sampled"):
-        storage.draw(1, np.random.default_rng(0))
-
-
 # -- state ---------------------------------------------------------------------------
 
 
@@ -413,7 +405,7 @@ def test_a_state_dict_continues_as_if_nothing_had_happened(
             assert torch.equal(mine, theirs)
 
 
-def add_both_until(replay: UniformReplay, begin: int, end: int) -> None:
+def add_both_until(replay: RingReplay, begin: int, end: int) -> None:
     """Two environments with episodes of 4 and 7 steps."""
     for step in range(begin, end):
         t = np.array([step % 4, step % 7])
@@ -423,7 +415,7 @@ def add_both_until(replay: UniformReplay, begin: int, end: int) -> None:
 
 
 def test_records_are_written_again_only_where_gamma_has_changed() -> None:
-    def planted(replay: UniformReplay) -> bool:
+    def planted(replay: RingReplay) -> bool:
         """Whether a batch holds what was planted instead of its true return."""
         replay.storage._return[:] = 77.0
         return bool((replay.sample(8, NOW).reward == 77.0).all())
@@ -595,7 +587,7 @@ def test_every_batch_is_true_whatever_the_episodes_are(
     def make(index: int) -> CountingEnv:
         return CountingEnv(index, lengths, kinds)
 
-    def check(step: int, replay: UniformReplay) -> None:
+    def check(step: int, replay: RingReplay) -> None:
         if step % 9 == 8 or step == vector_steps - 1:
             places = np.flatnonzero(replay.storage.span.reshape(-1) > 0)
             assert_is_true(replay.storage.read(places), n_steps, make)

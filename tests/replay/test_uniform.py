@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
+from sbdqn.errors import NotReadyError
 from sbdqn.protocols import ReplayLayout
-from sbdqn.replay import Uniform, UniformReplay
+from sbdqn.replay import RingReplay, Uniform
 from sbdqn.types import Clock, Row
 
 LAYOUT = ReplayLayout(
@@ -24,7 +26,7 @@ LAYOUT = ReplayLayout(
 NOW = Clock(0)
 
 
-def filled(layout: ReplayLayout = LAYOUT, transitions: int = 50) -> UniformReplay:
+def filled(layout: ReplayLayout = LAYOUT, transitions: int = 50) -> RingReplay:
     replay = Uniform().build(layout)
     no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
     for t in range(transitions):
@@ -91,3 +93,9 @@ def test_the_generator_is_part_of_the_state() -> None:
 def test_the_spec_is_a_value() -> None:
     assert Uniform() == Uniform()
     assert repr(Uniform()) == "Uniform()"
+
+
+@pytest.mark.parametrize("transitions", [0, 1])
+def test_nothing_to_draw_is_an_error_and_no_endless_search(transitions: int) -> None:
+    with pytest.raises(NotReadyError, match="no transition that can be sampled"):
+        filled(transitions=transitions).sample(1, NOW)

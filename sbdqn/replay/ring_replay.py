@@ -1,0 +1,102 @@
+"""A replay: the ring, and a rule that draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from sbdqn.errors import NotReadyError
+from sbdqn.replay.storage import Storage
+from sbdqn.types import Array, Batch, Clock, IntArray, Row
+
+
+class DrawRule(Protocol):
+    """Which transitions are drawn, and with what weight."""
+
+    def draw(
+        self, count: int, clock: Clock, rng: np.random.Generator
+    ) -> tuple[IntArray, Array | None]:
+        """Sampleable places (B,), and their importance weights (B,); None for 1."""
+
+    def feedback(self, index: Tensor, surprise: Tensor) -> None:
+        """As `Replay.feedback`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later draws depend on, but for the storage and the generator."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+
+
+class RingReplay:
+    """Draws batches from a `Storage` by a rule.
+
+    Args:
+        storage: what is drawn from.
+        rule: says what is drawn.
+        seed: of the generator.
+    """
+
+    def __init__(self, storage: Storage, rule: DrawRule, seed: np.random.SeedSequence) -> None:
+        self.storage = storage
+        self._rule = rule
+        self.seed(seed)
+
+    @property
+    def gamma(self) -> float:
+        """Discount per step."""
+        return self.storage.gamma
+
+    @gamma.setter
+    def gamma(self, gamma: float) -> None:
+        self.storage.gamma = gamma
+
+    @property
+    def stored(self) -> int:
+        """Transitions held."""
+        return self.storage.stored
+
+    @property
+    def sampleable(self) -> int:
+        """Transitions that can be drawn."""
+        return self.storage.sampleable
+
+    def seed(self, seed: np.random.SeedSequence) -> None:
+        """Restart the generator."""
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, row: Row) -> None:
+        """Store one step of all environments."""
+        self.storage.add(row)
+
+    def sample(self, batch_size: int, clock: Clock) -> Batch:
+        """Draw a batch, with replacement.
+
+        Raises:
+            NotReadyError: if there is nothing to draw.
+        """
+        if not self.storage.sampleable:
+            raise NotReadyError("the replay holds no transition that can be sampled yet")
+        index, weight = self._rule.draw(batch_size, clock, self._rng)
+        return self.storage.read(index, weight)
+
+    def feedback(self, index: Tensor, surprise: Tensor) -> None:
+        """Tell the rule how surprising the transitions at `index` (B,) were."""
+        self._rule.feedback(index, surprise)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The storage, the rule and the generator."""
+        return {
+            "storage": self.storage.state_dict(),
+            "rule": self._rule.state_dict(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self.storage.load_state_dict(state["storage"])
+        self._rule.load_state_dict(state["rule"])
+        self._rng.bit_generator.state = state["rng"]
