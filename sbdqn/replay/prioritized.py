@@ -1,0 +1,115 @@
+"""Surprising transitions more often, with weights that make up for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbdqn.errors import NonFiniteError, require
+from sbdqn.protocols import ReplayLayout, Schedule, value_at
+from sbdqn.replay.ring_replay import RingReplay
+from sbdqn.replay.storage import Storage, rows_for, storage_nbytes
+from sbdqn.replay.sum_tree import SumTree
+from sbdqn.types import Array, Clock, IntArray
+
+
+@dataclass(frozen=True)
+class Prioritized:
+    """Draws proportional to `(surprise + epsilon) ** alpha`, of all environments.
+
+    Schaul et al. 2016, "Prioritized Experience Replay", proportional variant:
+    stratified draws, new transitions at the highest priority so far. The weights
+    `(N * P) ** -beta` are divided by the largest of the batch, which cancels N.
+
+    Attributes:
+        alpha: 0 for uniform draws, 1 for fully proportional ones.
+        beta: 0 for no correction, 1 for a full one; or a schedule of it, which
+            the paper lets rise to 1 by the end of training.
+        epsilon: keeps transitions without any surprise in the draw, in units of
+            the surprise.
+
+    Example:
+        >>> from sbdqn.schedules import Linear
+        >>> replay = Prioritized(alpha=0.6, beta=Linear(0.4, 1.0, 50_000))
+    """
+
+    alpha: float = 0.6
+    beta: float | Schedule = 0.4
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
+        require(0 < self.epsilon < float("inf"), "epsilon", self.epsilon, "above 0 and finite")
+        if not isinstance(self.beta, Schedule):
+            _require_exponent(self.beta)
+
+    def nbytes(self, layout: ReplayLayout) -> int:
+        """Bytes that `build(layout)` allocates."""
+        return storage_nbytes(layout) + SumTree.nbytes(rows_for(layout) * layout.n_envs)
+
+    def build(self, layout: ReplayLayout) -> RingReplay:
+        """Allocate the replay."""
+        storage = Storage(layout)
+        return RingReplay(storage, _ProportionalRule(storage, self), layout.seed)
+
+
+class _ProportionalRule:
+    """One tree of priorities over the places of all environments."""
+
+    def __init__(self, storage: Storage, spec: Prioritized) -> None:
+        self._spec = spec
+        self._storage = storage
+        self._tree = SumTree(storage.size)
+        self._highest = 1.0
+        storage.on_change = self._follow
+
+    def _follow(self, place: IntArray, sampleable: bool) -> None:
+        """Places have become sampleable, or are no longer."""
+        self._tree.set(place, self._highest if sampleable else 0.0)
+
+    def draw(self, count: int, clock: Clock, rng: np.random.Generator) -> tuple[IntArray, Array]:
+        """Places (B,) and their importance weights (B,)."""
+        beta = value_at(self._spec.beta, clock)
+        _require_exponent(beta)
+        place = self._tree.draw(count, rng)
+        priority = self._tree.get(place)
+        weight = (priority / priority.min()) ** -beta
+        return place, weight.astype(np.float32)
+
+    def feedback(self, index: Tensor, surprise: Tensor) -> None:
+        """Give transitions that are still there the priority of their surprise.
+
+        Raises:
+            NonFiniteError: if a surprise is NaN or infinite.
+        """
+        place = np.asarray(index.to("cpu"))
+        size = np.asarray(surprise.detach().to("cpu", torch.float64))
+        if not np.isfinite(size.max()):
+            raise NonFiniteError(
+                "the surprise of a transition is not finite, so it cannot have a priority; look "
+                "for NaN in the observations, and at the scale of rewards and the learning rate"
+            )
+        priority = (size + self._spec.epsilon) ** self._spec.alpha
+        self._highest = max(self._highest, float(priority.max()))
+        self._tree.set(place, np.where(self._tree.get(place) > 0, priority, 0.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The priorities, and the highest of all times."""
+        priority = self._tree.get(np.arange(self._storage.used))
+        return {"priority": torch.from_numpy(priority), "highest": self._highest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self._tree = SumTree(self._storage.size)
+        self._tree.set(np.arange(self._storage.used), np.asarray(state["priority"]))
+        self._highest = float(state["highest"])
+
+
+def _require_exponent(beta: float) -> None:
+    require(0 <= beta <= 1, "beta", beta, "from 0 to 1")
