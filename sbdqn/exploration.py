@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import require
 from sbdqn.protocols import Schedule, value_at
-from sbdqn.types import Clock, FloatArray, IntArray
+from sbdqn.types import Array, Clock, FloatArray, IntArray
 
 QValues = Callable[[IntArray], FloatArray]
 
@@ -24,14 +24,25 @@ class EpsilonGreedy:
 
     Attributes:
         epsilon: a probability, or a schedule of one.
+        ladder: 0 for the same epsilon everywhere. Above 0, environment i of E
+            has `epsilon ** (1 + ladder * i / (E - 1))`: the first explores most.
+            Horgan et al. 2018, "Distributed Prioritized Experience Replay", have
+            an epsilon of 0.4 and a ladder of 7.
+
+    Example:
+        >>> ape_x = EpsilonGreedy(0.4, ladder=7.0)
+        >>> ape_x.rates(3, Clock(steps=0)).round(4)
+        array([0.4   , 0.0162, 0.0007])
     """
 
     epsilon: float | Schedule
+    ladder: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a constant that is not a probability."""
+        """Refuse what has no meaning."""
         if not isinstance(self.epsilon, Schedule):
             _require_probability(self.epsilon)
+        require(0 <= self.ladder < float("inf"), "ladder", self.ladder, "a number of at least 0")
 
     def select(
         self,
@@ -43,7 +54,8 @@ class EpsilonGreedy:
     ) -> IntArray:
         """Actions (E,); the network runs only for environments that exploit."""
         coin, choice = rng.random((2, n_envs))
-        (exploits,) = (coin >= self.rate(clock)).nonzero()
+        rate = self.rates(n_envs, clock) if self.ladder else self.rate(clock)
+        (exploits,) = (coin >= rate).nonzero()
         if exploits.size == n_envs:
             best: IntArray = q_values(exploits).argmax(axis=1)
             return best
@@ -53,10 +65,15 @@ class EpsilonGreedy:
         return actions
 
     def rate(self, clock: Clock) -> float:
-        """Epsilon."""
+        """Epsilon; with a ladder the highest, that of the first environment."""
         epsilon = value_at(self.epsilon, clock)
         _require_probability(epsilon)
         return epsilon
+
+    def rates(self, n_envs: int, clock: Clock) -> Array:
+        """The epsilon (E,) of each environment."""
+        rungs = np.arange(n_envs) / max(1, n_envs - 1)
+        return self.rate(clock) ** (1.0 + self.ladder * rungs)
 
 
 @dataclass(frozen=True)
@@ -116,12 +133,10 @@ class Boltzmann:
 
 
 def _require_probability(epsilon: float) -> None:
-    if not 0 <= epsilon <= 1:
-        raise ConfigurationError(f"epsilon must be from 0 to 1, not {epsilon!r}")
+    require(0 <= epsilon <= 1, "epsilon", epsilon, "from 0 to 1")
 
 
 def _require_positive(temperature: float) -> None:
-    if not temperature > 0:
-        raise ConfigurationError(
-            f"temperature must be above 0, not {temperature!r}; use Greedy() for its limit at 0"
-        )
+    require(
+        temperature > 0, "temperature", temperature, "above 0", "use Greedy() for its limit at 0"
+    )

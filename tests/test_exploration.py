@@ -16,7 +16,7 @@ from sbdqn.types import Clock, FloatArray, IntArray
 
 NOW = Clock(0)
 # Critical values of chi-square at p = 0.001, by degrees of freedom.
-CRITICAL = {2: 13.82, 4: 18.47, 8: 26.12}
+CRITICAL = {2: 13.82, 4: 18.47, 7: 24.32, 8: 26.12}
 
 
 def chi_square(counts: Any, probabilities: Any) -> float:
@@ -207,3 +207,128 @@ def test_a_schedule_that_reaches_a_temperature_of_zero_is_refused_when_it_does()
     assert exploration.rate(Clock(5)) == 0.5
     with pytest.raises(ConfigurationError, match="temperature must be above 0"):
         exploration.rate(Clock(10))
+
+
+# -- a ladder of epsilons ------------------------------------------------------------------
+
+
+def test_the_ladder_of_ape_x_falls_by_powers() -> None:
+    # Horgan et al. 2018: epsilon ** (1 + i / (E - 1) * alpha), epsilon 0.4 and alpha 7.
+    rates = EpsilonGreedy(0.4, ladder=7.0).rates(8, NOW)
+    assert rates.tolist() == pytest.approx(
+        [0.4, 0.16, 0.064, 0.0256, 0.01024, 0.004096, 0.0016384, 0.00065536]
+    )
+
+
+def test_the_ladder_reaches_from_the_first_to_the_last_environment_however_many() -> None:
+    exploration = EpsilonGreedy(0.5, ladder=3.0)
+    assert exploration.rates(2, NOW).tolist() == pytest.approx([0.5, 0.0625])
+    assert exploration.rates(4, NOW).tolist() == pytest.approx([0.5, 0.25, 0.125, 0.0625])
+    assert exploration.rates(1, NOW).tolist() == [0.5]
+
+
+def test_without_a_ladder_all_environments_have_the_same_epsilon() -> None:
+    assert EpsilonGreedy(0.3).ladder == 0.0
+    assert EpsilonGreedy(0.3).rates(4, NOW).tolist() == pytest.approx([0.3] * 4)
+
+
+def test_a_ladder_keeps_epsilons_that_never_or_always_explore() -> None:
+    assert EpsilonGreedy(0.0, ladder=7.0).rates(3, NOW).tolist() == [0.0] * 3
+    assert EpsilonGreedy(1.0, ladder=7.0).rates(3, NOW).tolist() == [1.0] * 3
+
+
+def test_each_environment_explores_by_its_rung_and_on_its_own() -> None:
+    rng, steps = np.random.default_rng(12), 20_000
+    explored = np.ones((steps, 3), np.bool_)
+    exploration = EpsilonGreedy(0.6, ladder=1.0)
+    for step in range(steps):
+
+        def q_values(envs: IntArray, step: int = step) -> FloatArray:
+            explored[step, envs] = False
+            return np.zeros((len(envs), 2), np.float32)
+
+        exploration.select(q_values, 3, 2, NOW, rng)
+
+    rates = [0.6, 0.6**1.5, 0.36]
+    assert explored.mean(axis=0) == pytest.approx(np.array(rates), abs=0.015)
+    # All eight patterns of who explores are as frequent as independent coins make them.
+    patterns = np.bincount(explored @ [4, 2, 1], minlength=8)
+    chances = [
+        math.prod(
+            rate if pattern & bit else 1 - rate for rate, bit in zip(rates, (4, 2, 1), strict=True)
+        )
+        for pattern in range(8)
+    ]
+    assert chi_square(patterns, chances) < CRITICAL[7]
+
+
+def test_random_actions_are_uniform_on_every_rung() -> None:
+    rng = np.random.default_rng(13)
+    exploration = EpsilonGreedy(0.9, ladder=2.0)
+    best = [0, 1, 2]
+    actions = np.array(
+        [exploration.select(preferring(best, 5), 3, 5, NOW, rng) for _ in range(10_000)]
+    )
+    for env, rate in enumerate((0.9, 0.9**2, 0.9**3)):
+        chances = np.full(5, rate / 5)
+        chances[best[env]] += 1 - rate
+        assert chi_square(np.bincount(actions[:, env], minlength=5), chances) < CRITICAL[4]
+
+
+def test_a_ladder_stands_on_a_schedule() -> None:
+    exploration = EpsilonGreedy(Linear(1.0, 0.0, 100), ladder=2.0)
+    assert exploration.rates(3, Clock(0)).tolist() == [1.0, 1.0, 1.0]
+    assert exploration.rates(3, Clock(50)).tolist() == pytest.approx([0.5, 0.25, 0.125])
+    assert exploration.rates(3, Clock(100)).tolist() == [0.0, 0.0, 0.0]
+    exploration.select(never_asked, 3, 2, Clock(0), np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    best = [1, 0, 1]
+    for _ in range(20):
+        chosen = exploration.select(preferring(best, 2), 3, 2, Clock(100), rng)
+        assert chosen.tolist() == best
+
+
+def test_the_rate_that_is_logged_is_that_of_the_highest_rung() -> None:
+    exploration = EpsilonGreedy(Linear(1.0, 0.0, 100), ladder=7.0)
+    assert exploration.rate(Clock(75)) == 0.25 == exploration.rates(4, Clock(75)).max()
+
+
+def test_a_schedule_under_a_ladder_that_leaves_the_probabilities_is_refused() -> None:
+    exploration = EpsilonGreedy(Linear(1.5, 0.5, 8), ladder=1.0)
+    with pytest.raises(ConfigurationError, match=r"epsilon must be from 0 to 1, not 1\.5"):
+        exploration.select(never_asked, 2, 2, Clock(0), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("ladder", [-0.1, math.inf, math.nan])
+def test_what_is_no_ladder_is_refused(ladder: float) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"ladder must be a number of at least 0, not {ladder}"
+    ):
+        EpsilonGreedy(0.4, ladder=ladder)
+
+
+def test_without_a_ladder_the_draws_are_those_of_old() -> None:
+    rng = np.random.default_rng(12)
+    draws = [EpsilonGreedy(0.6).select(preferring([3] * 6, 4), 6, 4, NOW, rng) for _ in range(4)]
+    assert np.array(draws).tolist() == [  # as they were before there were ladders
+        [2, 3, 3, 3, 0, 2],
+        [1, 0, 2, 3, 3, 3],
+        [3, 3, 3, 3, 0, 3],
+        [0, 3, 3, 3, 2, 2],
+    ]
+
+
+def test_boltzmann_follows_the_schedule_of_its_temperature() -> None:
+    exploration = Boltzmann(Linear(4.0, 0.5, 100))
+    q = np.float32([1.0, 2.0, 0.5])
+    for step, temperature in ((0, 4.0), (50, 2.25), (100, 0.5), (10**6, 0.5)):
+        weights = np.exp(q / temperature)
+        actions = exploration.select(
+            lambda envs: np.tile(q, (len(envs), 1)),
+            20_000,
+            3,
+            Clock(step, 7, 10**6),
+            np.random.default_rng(14),
+        )
+        counts = np.bincount(actions, minlength=3)
+        assert chi_square(counts, weights / weights.sum()) < CRITICAL[2]
