@@ -56,7 +56,7 @@ from sbdqn.protocols import (
 from sbdqn.representation import represent_call
 from sbdqn.session import LearnSession
 from sbdqn.training import Trainer
-from sbdqn.types import Episode, FloatArray
+from sbdqn.types import Episode, FloatArray, Purpose
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,10 +79,12 @@ class DQN:
             the last for several environments where there is one, else the first.
         env_kwargs: keyword arguments of the environment.
         policy_kwargs: keyword arguments of the policy that is named.
-        head: what the network's outputs mean: `"scalar"`, or a head.
-        backup: which next action targets believe in: `"greedy"`, `"double"`, or
-            a backup.
-        replay: which transitions are learned from: `"uniform"`, or a replay.
+        head: what the network's outputs mean: `"scalar"`, `"categorical"`,
+            `"quantile"`, `"implicit_quantile"`, or a head.
+        backup: which next action targets believe in: `"greedy"`, `"double"`,
+            `"munchausen"`, or a backup.
+        replay: which transitions are learned from: `"uniform"`,
+            `"prioritized"`, or a replay.
         exploration: how data is collected: `"epsilon_greedy"`, `"greedy"`, or an
             exploration.
         learning_rate: a number above 0, a schedule from `sbdqn.schedules`, or a
@@ -526,7 +528,7 @@ class DQN:
         policy, trainer = self.policy, self.trainer
         batch, single = policy.adapter.batch(observation)
         actions = trainer.exploration.select(
-            lambda rows: policy.q_of(batch[rows]),
+            lambda rows: policy.q_of(batch[rows], Purpose.ACT),
             len(batch),
             int(self.action_space.n),
             trainer.clock,

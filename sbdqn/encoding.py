@@ -6,11 +6,13 @@ spaces, looks up classes of torch by name, and does nothing else.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,26 +23,23 @@ from torch import Tensor
 from sbdqn import backups, exploration, heads, networks, replay, schedules
 from sbdqn.errors import CheckpointError
 
+
+def _specs_of(module: ModuleType) -> dict[str, type[Any]]:
+    """The specs that a module of ours defines, by `module.Class`."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": value
+        for name, value in sorted(vars(module).items())
+        if is_dataclass(value)
+        and isinstance(value, type)
+        and value.__module__.startswith(module.__name__)
+        and not inspect.isabstract(value)
+    }
+
+
 SPECS: dict[str, type[Any]] = {
-    f"{module.__name__.rpartition('.')[2]}.{spec.__name__}": spec
-    for module, module_specs in (
-        (backups, (backups.Greedy, backups.Double)),
-        (exploration, (exploration.EpsilonGreedy, exploration.Greedy, exploration.Boltzmann)),
-        (heads, (heads.Scalar,)),
-        (networks, (networks.MlpPolicy,)),
-        (replay, (replay.Uniform,)),
-        (
-            schedules,
-            (
-                schedules.Constant,
-                schedules.Linear,
-                schedules.Exponential,
-                schedules.Multiplicative,
-                schedules.OfProgress,
-            ),
-        ),
-    )
-    for spec in module_specs
+    name: spec
+    for module in (backups, exploration, heads, networks, replay, schedules)
+    for name, spec in _specs_of(module).items()
 }
 _SPEC_NAMES = {spec: name for name, spec in SPECS.items()}
 _TORCH_CLASSES = {

@@ -44,10 +44,9 @@ class Learner:
         backup: which next action a target believes in.
         max_gradient_norm: gradients are scaled down to it; None for never.
         compile: whether targets and loss are compiled with `torch.compile`.
-        seed: of layers that are random when they learn, such as dropout.
+        seed: of all that is random in an update: noise, dropout, sampled fractions.
 
     Attributes:
-        seed: may be assigned at any time.
         n_updates: gradient steps made.
         last: what the last update saw, None before the first.
     """
@@ -70,8 +69,8 @@ class Learner:
         self._target_flat = self.flat if target is online else FlatParameters(target)
         self._is_eager = not compile
         self.head = head
-        self.seed = seed
         self.n_updates = 0
+        self.seed = seed
         self.last: UpdateRecord | None = None
         self._compare = torch.compile(self._compare_eagerly) if compile else self._compare_eagerly
         self.sync(1.0)
@@ -85,6 +84,17 @@ class Learner:
     def head(self, head: Head) -> None:
         self._head = head
         self._differentiated = differentiated(head) if self._is_eager else None
+
+    @property
+    def seed(self) -> int:
+        """With the number of an update, it says what is random there; may be assigned."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = seed
+        with self._randomness_of(self.n_updates):
+            self._resample()
 
     def set_optimizer(self, optimizer: optim.Optimizer) -> None:
         """Learn with this optimiser of `flat`'s parameters from now on."""
@@ -108,13 +118,13 @@ class Learner:
 
     def update(self, batch: Batch) -> Loss:
         """Make one gradient step on a batch."""
-        self.online.resample()
-        self.target.resample()
         head = self._differentiated
         if head is not None and self._knows_its_gradient:
             self.last = self._update_by_hand(batch, head)
         else:
-            self.last = self._update(batch)
+            with self._randomness_of(self.n_updates + 1):
+                self._resample()
+                self.last = self._update(batch)
         self.n_updates += 1
         return self.last.loss
 
@@ -176,8 +186,7 @@ class Learner:
 
     def _update(self, batch: Batch) -> UpdateRecord:
         self.flat.zero_gradient()
-        with self._randomness():
-            q, loss = self._compare(batch)
+        q, loss = self._compare(batch)
         torch.autograd.backward(loss.value, _share_in_mean(batch.weight))
         norm = self.flat.clip_gradient(self.max_gradient_norm)
         self._step()
@@ -202,11 +211,17 @@ class Learner:
         loss = Loss(loss.value.clone(), loss.surprise.clone())
         return UpdateRecord(head.q(prediction).clone(), loss, batch.weight, norm.clone())
 
-    def _randomness(self) -> AbstractContextManager[None]:
-        """What random layers draw from: this update's own generator, not the user's."""
-        if not self.online.has_modes:
+    def _randomness_of(self, update: int) -> AbstractContextManager[None]:
+        """What all that is random draws from: this update's own generator, not the user's."""
+        if not self.online.is_random:
             return nullcontext()
-        return _seeded(self.seed + self.n_updates, self.flat.values.device)
+        return _seeded(self._seed + update, self.flat.values.device)
+
+    def _resample(self) -> None:
+        """Draw fresh noise, independent in the two networks."""
+        self.online.resample()
+        if self.target is not self.online:
+            self.target.resample()
 
     def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Loss]:
         with torch.no_grad():

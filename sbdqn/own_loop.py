@@ -12,7 +12,7 @@ from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
 from sbdqn.session import with_target_update
 from sbdqn.training import StepResult
-from sbdqn.types import Array, BoolArray, Row
+from sbdqn.types import Array, BoolArray, Purpose, Row
 
 if TYPE_CHECKING:
     from sbdqn.dqn import DQN
@@ -41,7 +41,7 @@ class OwnLoop:
             actions = trainer.rng.integers(0, n_actions, len(batch))
         else:
             actions = trainer.exploration.select(
-                lambda rows: model.policy.q_of(batch[rows]),
+                lambda rows: model.policy.q_of(batch[rows], Purpose.ACT),
                 len(batch),
                 n_actions,
                 trainer.clock,

@@ -66,8 +66,8 @@ class Policy(nn.Module):
         values = self.q_of(batch)
         return values[0] if single else values
 
-    def q_of(self, batch: Array) -> FloatArray:
+    def q_of(self, batch: Array, purpose: Purpose = Purpose.EVALUATE) -> FloatArray:
         """Expected returns (B, A) of observations (B, ...) as they are stored."""
         # torch takes neither negative strides nor arrays that cannot be written to.
         writable = np.require(batch, requirements=["C", "W"])
-        return q_of(self.q_net, writable, Purpose.EVALUATE)
+        return q_of(self.q_net, writable, purpose)

@@ -23,6 +23,7 @@ from sbdqn.types import (
     IntArray,
     Loss,
     Prediction,
+    Purpose,
     Row,
 )
 
@@ -77,6 +78,18 @@ class DifferentiatedHead(Head, Protocol):
         """`loss`, and the gradient (B, A, N) of its values by the prediction's."""
 
 
+@runtime_checkable
+class SampledHead(Head, Protocol):
+    """A head that asks the network for the quantiles of fractions that it samples."""
+
+    @property
+    def cosines(self) -> int:
+        """Width of the network's cosine embedding of a fraction."""
+
+    def fractions(self, rows: int, purpose: Purpose, device: torch.device) -> Tensor:
+        """Fractions (rows, N) from 0 to 1; what is random is torch's global generator."""
+
+
 def differentiated(head: Head) -> DifferentiatedHead | None:
     """The head, if it knows the gradient of the very loss and values that it has.
 
@@ -127,10 +140,16 @@ class Body(Protocol):
 
 @runtime_checkable
 class Noisy(Protocol):
-    """A layer whose output depends on noise that it keeps between forwards."""
+    """A layer whose output depends on noise that it keeps between forwards.
+
+    Attributes:
+        is_silent: whether the noise is left out.
+    """
+
+    is_silent: bool
 
     def resample(self) -> None:
-        """Draw fresh noise."""
+        """Draw fresh noise from torch's global generator."""
 
 
 BodyFactory: TypeAlias = Callable[[Space[Any]], nn.Module]

@@ -9,6 +9,7 @@ from typing import Any
 from sbdqn import specs
 from sbdqn.assembly import Parts
 from sbdqn.errors import ConfigurationError
+from sbdqn.protocols import Head, SampledHead
 
 NEEDS_NEW_ENV = ("n_envs", "vectorization", "env_kwargs")
 NEEDS_NEW_NETWORK = ("policy", "policy_kwargs", "device", "compile")
@@ -95,7 +96,7 @@ def refuse_impossible(
         return
     if _differ(before["head"], after["head"]):
         old, new = specs.resolve_head(before), specs.resolve_head(after)
-        if type(old) is not type(new) or old.width != new.width:
+        if type(old) is not type(new) or _asked_of_network(old) != _asked_of_network(new):
             _refuse("head", before["head"], after["head"])
     had, has = (each["target_update_interval"] is not None for each in (before, after))
     if had != has:
@@ -115,6 +116,10 @@ def apply(parts: Parts, parameters: Mapping[str, Any], learn_steps: int | None) 
     trainer.exploration = specs.resolve_exploration(parameters, learn_steps)
     if trainer.has_replay:
         trainer.replay.gamma = parameters["gamma"]
+
+
+def _asked_of_network(head: Head) -> tuple[int, int | None]:
+    return head.width, head.cosines if isinstance(head, SampledHead) else None
 
 
 def _differ(before: object, after: object) -> bool:

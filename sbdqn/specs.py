@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import torch
 
-from sbdqn import backups, exploration, heads, networks, replay
+from sbdqn import exploration, networks
+from sbdqn.encoding import SPECS
 from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 from sbdqn.schedules import Constant, Linear, OfProgress
 from sbdqn.training import Cadence
 
+
+def _by_name(axis: str) -> dict[str, Any]:
+    """The specs of an axis that need no argument: `implicit_quantile` for `ImplicitQuantile`."""
+    return {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.partition(".")[2]).lower(): spec
+        for name, spec in SPECS.items()
+        if name.startswith(f"{axis}.") and all(map(_has_default, fields(spec)))
+    }
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
 POLICIES: dict[str, type[networks.MlpPolicy]] = {"MlpPolicy": networks.MlpPolicy}
-HEADS: dict[str, Callable[..., Head]] = {"scalar": heads.Scalar}
-BACKUPS: dict[str, Callable[[], Backup]] = {"greedy": backups.Greedy, "double": backups.Double}
-REPLAYS: dict[str, Callable[[], ReplaySpec]] = {"uniform": replay.Uniform}
+HEADS: dict[str, Callable[..., Head]] = _by_name("heads")
+BACKUPS: dict[str, Callable[[], Backup]] = _by_name("backups")
+REPLAYS: dict[str, Callable[[], ReplaySpec]] = _by_name("replay")
 EXPLORATIONS: dict[str, Callable[..., Exploration]] = {
     "epsilon_greedy": exploration.EpsilonGreedy,
-    "greedy": exploration.Greedy,
+    **_by_name("exploration"),
 }
 
 

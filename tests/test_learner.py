@@ -15,12 +15,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sbdqn.backups import Double, Greedy
+from sbdqn.backups import Double, Greedy, Munchausen
 from sbdqn.errors import ConfigurationError, NonFiniteError
-from sbdqn.heads import Scalar
+from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
 from sbdqn.learner import Learner
-from sbdqn.networks import MlpPolicy, QNetwork
-from sbdqn.types import Batch, Loss, Prediction
+from sbdqn.networks import MlpPolicy, NoisyLinear, QNetwork
+from sbdqn.protocols import Head
+from sbdqn.types import Batch, Loss, Prediction, Purpose
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = 2
@@ -474,6 +475,7 @@ def test_without_a_target_network_targets_come_from_the_online_network() -> None
 def test_noise_is_drawn_afresh_in_both_networks_at_every_update() -> None:
     class Noise(nn.Module):
         features = 3
+        is_silent = False
         draws = 0
 
         def resample(self) -> None:
@@ -483,10 +485,11 @@ def test_noise_is_drawn_afresh_in_both_networks_at_every_update() -> None:
             return obs
 
     learner = make_learner(MlpPolicy(features_extractor=lambda space: Noise()))
-    for step in range(3):
-        learner.update(random_batch(step))
     assert learner.online.encoder is not learner.target.encoder
-    assert learner.online.encoder.draws == learner.target.encoder.draws == 3
+    for step in range(3):
+        assert learner.online.encoder.draws == learner.target.encoder.draws == 1 + step
+        learner.update(random_batch(step))
+    assert learner.online.encoder.draws == learner.target.encoder.draws == 4
 
 
 def test_the_learning_rate_can_change_between_updates() -> None:
@@ -626,3 +629,248 @@ def test_huber_is_torchs_own_and_the_batch_mean_is_what_is_minimised() -> None:
         predicted = learner.online(batch.obs).gather(1, batch.action[:, None])[:, 0]
     expected = functional.huber_loss(predicted, target, reduction="none")
     torch.testing.assert_close(learner.update(batch).value, expected)
+
+
+# -- noise and sampled fractions ---------------------------------------------------------
+
+HEADS: list[Head] = [
+    Scalar(),
+    Scalar("mse"),
+    Categorical(atoms=11, low=-5.0, high=5.0),
+    Quantile(quantiles=5, kappa=0.5),
+    ImplicitQuantile(samples=4, target_samples=3, acting_samples=5, cosines=8),
+]
+RAINBOW = {"net_arch": (8, 8), "dueling": True, "noisy": True}
+
+
+def learner_of(head: Head, backup: Any = None, seed: int = 0, **policy: Any) -> Learner:
+    """The same weights whatever the seed, which is that of the noise alone."""
+    chosen = MlpPolicy(**{"net_arch": (8, 8), **policy})
+    torch.manual_seed(0)
+    online, target = (chosen.build(SPACE, ACTIONS, head) for _ in range(2))
+    learner = Learner(online, target, head, backup or Double(), seed=seed)
+    learner.set_optimizer(chosen.build_optimizer(learner.flat, 0.01))
+    return learner
+
+
+def noise_of(network: QNetwork) -> Tensor:
+    layers = [layer for layer in network.modules() if isinstance(layer, NoisyLinear)]
+    return torch.cat([noise for layer in layers for noise in (layer.noise_in, layer.noise_out)])
+
+
+def both_noises(learner: Learner) -> list[Tensor]:
+    return [noise_of(learner.online), noise_of(learner.target)]
+
+
+def acting(network: QNetwork) -> Tensor:
+    with torch.no_grad():
+        return network.q(random_batch(99).obs, Purpose.ACT)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_update_has_noise_of_its_own_in_either_network(head: Head) -> None:
+    learner = learner_of(head, **RAINBOW)
+    drawn = [noise_of(learner.online)]
+    for step in range(3):
+        learner.update(random_batch(step))
+        drawn += both_noises(learner)
+    numbers = torch.cat(drawn)
+    assert len(numbers) == 7 * len(drawn[0])
+    assert len(numbers.unique()) == len(numbers)  # all of them drawn on their own
+
+
+def test_noise_of_the_two_networks_is_not_correlated() -> None:
+    learner = learner_of(Scalar(), net_arch=(500,), noisy=True)
+    pairs = []
+    for step in range(5):
+        learner.update(random_batch(step))
+        pairs.append(torch.stack(both_noises(learner)))
+    correlation = torch.corrcoef(torch.cat(pairs, dim=1))[0, 1].item()
+    assert correlation == pytest.approx(0.0, abs=0.06)
+
+
+def test_noise_is_the_same_between_two_updates() -> None:
+    learner = learner_of(Scalar(), **RAINBOW)
+    learner.update(random_batch(0))
+    before, values = both_noises(learner), acting(learner.online)
+    torch.rand(3)
+    learner.online(random_batch(1).obs)  # evaluation leaves the noise out
+    for mine, old in zip(both_noises(learner), before, strict=True):
+        assert torch.equal(mine, old)
+    learner.sync(0.5)
+    assert torch.equal(acting(learner.online), values)
+    learner.update(random_batch(1))
+    assert not torch.allclose(acting(learner.online), values)
+
+
+# FAILS, a bug of FlatParameters.blend: it copies the noise too, for that is a buffer. Every
+# update draws afresh, so no target is wrong; but a target network's noise is not its own.
+def test_a_sync_leaves_the_noise_of_the_target_network_alone() -> None:
+    learner = learner_of(Scalar(), **RAINBOW)
+    learner.update(random_batch(0))
+    online, target = both_noises(learner)
+    learner.sync(1.0)
+    assert torch.equal(noise_of(learner.online), online)
+    assert torch.equal(noise_of(learner.target), target)
+
+
+def test_target_and_prediction_are_made_with_the_noise_of_their_update() -> None:
+    learner = learner_of(Scalar(), Double(), **RAINBOW)
+    batch = random_batch(0)
+    before = copy.deepcopy((learner.online, learner.target))
+    loss = learner.update(batch)
+    # The same weights as before, with the noise that is there after the update.
+    for old, new in zip(before, (learner.online, learner.target), strict=True):
+        for mine, theirs in zip(old.modules(), new.modules(), strict=True):
+            if isinstance(mine, NoisyLinear):
+                mine.noise_in.copy_(theirs.noise_in)
+                mine.noise_out.copy_(theirs.noise_out)
+    online, target = before
+    with torch.no_grad():
+        best = online.q(batch.next_obs, Purpose.TARGET).argmax(dim=1, keepdim=True)
+        following = target.q(batch.next_obs, Purpose.TARGET).gather(1, best)[:, 0]
+        predicted = online.q(batch.obs, Purpose.LEARN).gather(1, batch.action[:, None])[:, 0]
+    error = (batch.reward + batch.discount * following - predicted).abs()
+    torch.testing.assert_close(loss.surprise, error)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_random_depends_on_the_seed_and_the_number_of_updates_alone(head: Head) -> None:
+    quiet = learner_of(head, seed=7, **RAINBOW)
+    torch.manual_seed(123)
+    loud = learner_of(head, seed=7, **RAINBOW)
+    other = learner_of(head, seed=8, **RAINBOW)
+    for step in range(4):
+        for mine, theirs in zip(both_noises(quiet), both_noises(loud), strict=True):
+            assert torch.equal(mine, theirs)
+        assert not torch.isclose(noise_of(quiet.online), noise_of(other.online)).any()
+        quiet.update(random_batch(step))
+        torch.manual_seed(step)
+        torch.rand(step + 1)
+        loud.update(random_batch(step))
+        other.update(random_batch(step))
+        assert_same_weights(quiet, loud)
+
+
+def test_noise_does_not_depend_on_what_was_learned() -> None:
+    first, second = (learner_of(Scalar(), seed=7, **RAINBOW) for _ in range(2))
+    for step in range(3):
+        first.update(random_batch(step))
+        second.update(random_batch(100 + step, size=5))
+        for mine, theirs in zip(both_noises(first), both_noises(second), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_users_generator_is_left_as_it_was(head: Head, noisy: bool) -> None:
+    learner = learner_of(head, noisy=noisy)
+    before = torch.get_rng_state()
+    for step in range(2):
+        learner.update(random_batch(step))
+    learner.seed = 5
+    learner.load_state_dict(copy.deepcopy(learner.state_dict()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_that_is_assigned_takes_effect_at_once() -> None:
+    learner = learner_of(Scalar(), seed=1, **RAINBOW)
+    learner.update(random_batch(0))
+    learner.seed = 7
+    assert learner.seed == 7
+    expected = learner_of(Scalar(), seed=7, **RAINBOW)
+    expected.update(random_batch(0))
+    for mine, theirs in zip(both_noises(learner), both_noises(expected), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backup", [Double(), Munchausen()])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_loaded_learner_goes_on_bit_by_bit(head: Head, backup: Any, noisy: bool) -> None:
+    policy = {**RAINBOW, "noisy": noisy}
+    first = advanced(learner_of(head, backup, seed=3, **policy), 0, 4)
+    second = advanced(learner_of(head, backup, seed=4, **policy), 10, 11)
+    state = copy.deepcopy(first.state_dict())
+    torch.manual_seed(55)
+    second.load_state_dict(state)
+    assert torch.equal(acting(first.online), acting(second.online))
+    if noisy:
+        assert torch.equal(noise_of(first.online), noise_of(second.online))
+    for step in range(4, 7):
+        torch.rand(2)
+        losses = [learner.update(random_batch(step)) for learner in (first, second)]
+        for mine, theirs in zip(*losses, strict=True):
+            assert torch.equal(mine, theirs)
+        for learner in (first, second):
+            learner.sync(0.1)
+        assert torch.equal(acting(first.online), acting(second.online))
+    assert_same_weights(first, second)
+
+
+def test_without_a_target_network_there_is_one_noise() -> None:
+    policy = MlpPolicy(**RAINBOW)
+    online = policy.build(SPACE, ACTIONS, Scalar())
+    learner = Learner(online, online, Scalar(), Double())
+    learner.set_optimizer(policy.build_optimizer(learner.flat, 0.01))
+    before = noise_of(online)
+    learner.update(random_batch(0))
+    assert not torch.isclose(noise_of(online), before).any()
+    with_target = learner_of(Scalar(), **RAINBOW)
+    with_target.update(random_batch(0))
+    assert torch.equal(noise_of(online), noise_of(with_target.online))  # drawn once, not twice
+
+
+# -- importance weights ------------------------------------------------------------------
+
+
+def gradient_for(head: Head, weight: Tensor, backup: Any, **policy: Any) -> tuple[Tensor, Loss]:
+    """The gradient of the first update of ever the same learner, and its outcome."""
+    learner = learner_of(head, backup, **policy)
+    learner.max_gradient_norm = None
+    loss = learner.update(random_batch(1, size=len(weight))._replace(weight=weight))
+    return learner.flat.gradient.clone(), loss
+
+
+@pytest.mark.parametrize("head", [*HEADS, WithoutGradient(Scalar())])
+@pytest.mark.parametrize("backup", [Double(), Munchausen()])
+@pytest.mark.parametrize("policy", [{}, RAINBOW])
+def test_an_importance_weight_scales_its_transitions_share_of_the_gradient(
+    head: Head, backup: Any, policy: dict[str, Any]
+) -> None:
+    ones, zeros = torch.ones(6), torch.zeros(6)
+    doubled, alone = ones.clone(), zeros.clone()
+    doubled[2], alone[2] = 2.0, 1.0
+
+    weights = (ones, doubled, alone, 3.0 * ones, zeros)
+    results = [gradient_for(head, weight, backup, **policy) for weight in weights]
+    (of_all, with_doubled, of_one, tripled, of_none), losses = zip(*results, strict=True)
+
+    size = of_all.abs().max().item()
+    assert of_one.abs().max().item() > 1e-3
+    torch.testing.assert_close(with_doubled, of_all + of_one, rtol=1e-4, atol=1e-5 * size)
+    torch.testing.assert_close(tripled, 3.0 * of_all, rtol=1e-4, atol=1e-5 * size)
+    assert not of_none.any()
+    for loss in losses[1:]:  # neither the loss on record nor the priority has a weight
+        assert torch.equal(loss.value, losses[0].value)
+        assert torch.equal(loss.surprise, losses[0].surprise)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_transitions_without_weight_change_nothing(head: Head) -> None:
+    learner = learner_of(head, **RAINBOW)
+    before = learner.flat.values.detach().clone()
+    learner.update(random_batch(0)._replace(weight=torch.zeros(32)))
+    assert torch.equal(learner.flat.values, before)
+
+
+@pytest.mark.parametrize("head", HEADS[:-1])  # fractions are others in a batch of another size
+def test_the_mean_goes_over_all_transitions_whatever_their_weights_are(head: Head) -> None:
+    weight = torch.zeros(4)
+    weight[0] = 1.0
+    share, _ = gradient_for(head, weight, Double())
+    learner = learner_of(head)
+    learner.max_gradient_norm = None
+    batch = random_batch(1, size=4)._replace(weight=weight)
+    learner.update(Batch._make(column[:1] for column in batch))
+    torch.testing.assert_close(4.0 * share, learner.flat.gradient, rtol=1e-4, atol=1e-5)

@@ -55,7 +55,7 @@ RANGES: dict[str, Range] = {
         "'scalar', or an object", ["scalar", heads.Scalar()], ["c51", None, heads.Scalar]
     ),
     "backup": Range(
-        "'greedy', 'double', or an object",
+        "'double', 'greedy', 'munchausen', or an object",
         ["greedy", "double", backups.Double()],
         ["max", None, backups.Double],
     ),

@@ -2,17 +2,25 @@
 
 from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.direct_step import direct_step
+from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
-from sbdqn.networks.outputs import LinearOutput
+from sbdqn.networks.noisy import NoisyLinear
+from sbdqn.networks.outputs import DuelingOutput, LinearOutput
+from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import MlpPolicy
 from sbdqn.networks.q_network import QNetwork
 
 __all__ = [
+    "DuelingOutput",
     "Encoder",
     "FlatParameters",
+    "FractionEmbedding",
+    "Impala",
     "LinearOutput",
     "Mlp",
     "MlpPolicy",
+    "Nature",
+    "NoisyLinear",
     "QNetwork",
     "direct_step",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sbdqn.errors import SpaceError
+from sbdqn.networks.noisy import MakeLinear
 from sbdqn.types import Array
 
 
@@ -95,6 +96,7 @@ class Mlp(nn.Sequential):
         widths: width of each hidden layer; may be empty.
         activation_fn: the class of the activation.
         layer_norm: whether each linear layer is followed by layer norm.
+        make_linear: makes a linear layer of the widths of what comes in and out.
     """
 
     def __init__(
@@ -103,10 +105,11 @@ class Mlp(nn.Sequential):
         widths: Sequence[int],
         activation_fn: type[nn.Module] = nn.ReLU,
         layer_norm: bool = False,
+        make_linear: MakeLinear = nn.Linear,
     ) -> None:
         layers: list[nn.Module] = []
         for before, width in zip([inputs, *widths], widths, strict=False):
-            layers.append(nn.Linear(before, width))
+            layers.append(make_linear(before, width))
             if layer_norm:
                 layers.append(nn.LayerNorm(width))
             layers.append(activation_fn())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn, optim
 
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, require
 from sbdqn.networks.bodies import Encoder, Mlp
+from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
-from sbdqn.networks.outputs import LinearOutput
+from sbdqn.networks.noisy import NoisyLinear
+from sbdqn.networks.outputs import DuelingOutput, LinearOutput
+from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.q_network import QNetwork
-from sbdqn.protocols import BodyFactory, Head
+from sbdqn.protocols import BodyFactory, Head, SampledHead
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Adam": optim.Adam,
@@ -26,6 +29,7 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "SGD": optim.SGD,
     "RAdam": optim.RAdam,
 }
+BODIES: dict[str, Callable[[Space[Any], bool], nn.Module]] = {"nature": Nature, "impala": Impala}
 _FUSED_ON_EVERY_DEVICE = (optim.Adam, optim.AdamW, optim.SGD)
 
 
@@ -33,13 +37,26 @@ _FUSED_ON_EVERY_DEVICE = (optim.Adam, optim.AdamW, optim.SGD)
 class MlpPolicy:
     """A multilayer perceptron over flattened observations.
 
+    Where something stands between the shared layers and the output (dueling
+    streams, a head that samples fractions), the last hidden layer stands behind
+    it, and each dueling stream has one of its own.
+
     Attributes:
         net_arch: width of each hidden layer.
         activation_fn: class of the activation, or its name in `torch.nn`.
         layer_norm: whether layer norm follows every hidden linear layer.
-        features_extractor: a callable from the observation space to a module
-            with `.features` that takes the place of flattening.
-        normalize_images: whether uint8 images are divided by 255.
+        dueling: whether the output has a stream for the state's value and one
+            for the advantages (Wang et al. 2016).
+        noisy: whether every hidden linear layer and the output have noise in
+            their weights (Fortunato et al. 2018): fresh at each update, the same
+            between two of them, none in evaluation. Goes with
+            `exploration="greedy"`.
+        noisy_sigma: initial size of that noise.
+        features_extractor: what takes the place of flattening: `"nature"` or
+            `"impala"` for images, or a callable from the observation space to a
+            module with `.features`.
+        normalize_images: whether uint8 images are divided by 255; a callable of
+            your own decides for itself.
         optimizer_class: `"Adam"`, `"AdamW"`, `"RMSprop"`, `"SGD"`, `"RAdam"`,
             or a subclass of `torch.optim.Optimizer`.
         optimizer_kwargs: keyword arguments of the optimiser but the learning
@@ -52,7 +69,10 @@ class MlpPolicy:
     net_arch: tuple[int, ...] = (64, 64)
     activation_fn: type[nn.Module] | str = nn.ReLU
     layer_norm: bool = True
-    features_extractor: BodyFactory | None = None
+    dueling: bool = False
+    noisy: bool = False
+    noisy_sigma: float = 0.5
+    features_extractor: BodyFactory | str | None = None
     normalize_images: bool = True
     optimizer_class: type[optim.Optimizer] | str = "Adam"
     optimizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -61,11 +81,12 @@ class MlpPolicy:
         """Refuse what no network can be made of."""
         object.__setattr__(self, "net_arch", _widths(self.net_arch))
         _require_layer(self._activation())
-        for name in ("layer_norm", "normalize_images"):
+        for name in ("layer_norm", "dueling", "noisy", "normalize_images"):
             given = getattr(self, name)
             if not isinstance(given, (bool, np.bool_)):
                 raise ConfigurationError(f"{name} must be True or False, not {given!r}")
-        _check_features_extractor(self.features_extractor)
+        _check_noisy_sigma(self.noisy, self.noisy_sigma)
+        _check_features_extractor(self.features_extractor, self.normalize_images)
         self._optimizer_class()
         _check_optimizer_kwargs(self.optimizer_kwargs)
 
@@ -77,18 +98,48 @@ class MlpPolicy:
             n_actions: A, the number of actions.
             head: says how many outputs an action has.
         """
-        if self.features_extractor is None:
-            encoder: nn.Module = Encoder(space, self.normalize_images)
-        else:
-            encoder = self.features_extractor(space)
+        encoder = self._encoder(space)
         features = getattr(encoder, "features", None)
         if not isinstance(encoder, nn.Module) or not isinstance(features, int):
             raise ConfigurationError(
                 f"features_extractor must return an nn.Module with an integer .features, "
                 f"not {encoder!r}"
             )
-        trunk = Mlp(features, self.net_arch, self._activation(), self.layer_norm)
-        return QNetwork(encoder, trunk, LinearOutput(trunk.features, n_actions, head.width), head)
+        has_something_between = self.dueling or isinstance(head, SampledHead)
+        n_own = 1 if has_something_between and self.net_arch else 0
+        n_shared = len(self.net_arch) - n_own
+        trunk = self._mlp(features, self.net_arch[:n_shared])
+        output = self._output(trunk.features, self.net_arch[n_shared:], n_actions, head.width)
+        embedding = None
+        if isinstance(head, SampledHead):
+            embedding = FractionEmbedding(trunk.features, head.cosines)
+        return QNetwork(encoder, trunk, output, head, embedding)
+
+    def _encoder(self, space: Space[Any]) -> nn.Module:
+        extractor = self.features_extractor
+        if extractor is None:
+            return Encoder(space, self.normalize_images)
+        if isinstance(extractor, str):
+            return BODIES[extractor](space, self.normalize_images)
+        return extractor(space)
+
+    def _mlp(self, inputs: int, widths: tuple[int, ...]) -> Mlp:
+        return Mlp(inputs, widths, self._activation(), self.layer_norm, self._make_linear)
+
+    def _make_linear(self, inputs: int, outputs: int) -> nn.Module:
+        if self.noisy:
+            return NoisyLinear(inputs, outputs, self.noisy_sigma)
+        return nn.Linear(inputs, outputs)
+
+    def _output(
+        self, features: int, hidden: tuple[int, ...], n_actions: int, width: int
+    ) -> nn.Module:
+        if self.dueling:
+            value, advantage = (self._mlp(features, hidden) for _ in range(2))
+            return DuelingOutput(value, advantage, n_actions, width, self._make_linear)
+        last = self._mlp(features, hidden)
+        output = LinearOutput(last.features, n_actions, width, self._make_linear)
+        return nn.Sequential(last, output) if hidden else output
 
     def build_optimizer(self, flat: FlatParameters, learning_rate: float) -> optim.Optimizer:
         """Make the optimiser of a network's parameters.
@@ -140,6 +191,13 @@ def _widths(given: Any) -> tuple[int, ...]:
     return tuple(map(int, widths))
 
 
+def _check_noisy_sigma(noisy: bool, sigma: Any) -> None:
+    is_size = isinstance(sigma, Real) and not isinstance(sigma, bool)
+    require(is_size and 0 < sigma < float("inf"), "noisy_sigma", sigma, "a number above 0")
+    if not noisy and sigma != MlpPolicy.noisy_sigma:
+        raise ConfigurationError(f"noisy_sigma={sigma!r} would have no effect with noisy=False")
+
+
 def _require_layer(activation: type[nn.Module]) -> None:
     try:
         activation()
@@ -150,11 +208,19 @@ def _require_layer(activation: type[nn.Module]) -> None:
         ) from error
 
 
-def _check_features_extractor(given: Any) -> None:
-    if given is not None and (isinstance(given, nn.Module) or not callable(given)):
+def _check_features_extractor(given: Any, normalize_images: bool) -> None:
+    if given is None or (isinstance(given, str) and given in BODIES):
+        return
+    if isinstance(given, (nn.Module, str)) or not callable(given):
         raise ConfigurationError(
-            f"features_extractor must be a callable from the observation space to an nn.Module "
-            f"with an integer .features, such as the module's class, or None, not {given!r}"
+            f"features_extractor must be {', '.join(map(repr, BODIES))}, a callable from the "
+            f"observation space to an nn.Module with an integer .features, such as the module's "
+            f"class, or None, not {given!r}"
+        )
+    if not normalize_images:
+        raise ConfigurationError(
+            f"normalize_images=False would have no effect with features_extractor={given!r}, "
+            f"which sees images as they are"
         )
 
 

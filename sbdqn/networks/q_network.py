@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from sbdqn.networks.bodies import Encoder, Mlp
+from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.layers import Chain
 from sbdqn.networks.outputs import LinearOutput
-from sbdqn.protocols import Head, Noisy
+from sbdqn.protocols import Head, Noisy, SampledHead
 from sbdqn.types import Array, Prediction, Purpose
 
 _SAME_IN_TRAINING_AND_EVALUATION = (
-    Encoder,
-    Mlp,
-    LinearOutput,
     nn.Linear,
     nn.Conv2d,
+    nn.MaxPool2d,
+    nn.AdaptiveMaxPool2d,
     nn.LayerNorm,
+    nn.GroupNorm,
     nn.Flatten,
     nn.Sequential,
     nn.ReLU,
@@ -62,35 +63,65 @@ class QNetwork(nn.Module):
         trunk: from those to the features that the output reads.
         output: from features to values (B, A, N).
         head: what N means.
+        embedding: between trunk and output, for a head that samples fractions.
 
     Attributes:
         has_modes: whether a layer may behave otherwise in training.
+        is_random: whether a prediction that is learned from is, in any part.
     """
 
-    def __init__(self, encoder: nn.Module, trunk: nn.Module, output: nn.Module, head: Head) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        trunk: nn.Module,
+        output: nn.Module,
+        head: Head,
+        embedding: FractionEmbedding | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.trunk = trunk
         self.output = output
+        self.embedding = embedding
         self.head = head
         self._plain = _plain_parts(self)
         self._is_checked = False
         self.eval()
-        layers = [layer for part in (encoder, trunk, output) for layer in part.modules()]
+        layers = [layer for part in self.children() for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
-        self.has_modes = any(
-            type(layer) not in _SAME_IN_TRAINING_AND_EVALUATION for layer in layers
-        )
+        self.has_modes = any(map(_may_have_modes, layers))
+        self.is_random = self.has_modes or bool(self._noisy) or embedding is not None
 
     def predict(self, obs: Tensor, purpose: Purpose) -> Prediction:
         """What the network says of observations (B, ...), for the head to read.
 
         Layers that behave otherwise in training (dropout, batch norm) do so
-        when learning and at no other time.
+        when learning and at no other time. Noise is left out in evaluation.
         """
         if self.has_modes and self.training != (purpose is Purpose.LEARN):
             self.train(purpose is Purpose.LEARN)
-        return Prediction(self.output(self.trunk(self.encoder(obs))))
+        if not self._noisy or purpose is not Purpose.EVALUATE:
+            return self._predict(obs, purpose)
+        self._silence(True)
+        try:
+            return self._predict(obs, purpose)
+        finally:
+            self._silence(False)
+
+    def _predict(self, obs: Tensor, purpose: Purpose) -> Prediction:
+        features = self.trunk(self.encoder(obs))
+        if self.embedding is None:
+            return Prediction(self.output(features))
+        head = self.head
+        assert isinstance(head, SampledHead)
+        fractions = head.fractions(obs.shape[0], purpose, features.device)  # (B, N)
+        embedded = self.embedding(features, fractions).flatten(0, 1)  # (B * N, F)
+        values = self.output(embedded).view(*fractions.shape, -1)  # (B, N, A)
+        return Prediction(values.transpose(1, 2), fractions)
+
+    def _silence(self, is_silent: bool) -> None:
+        for layer in self._noisy:
+            layer.is_silent = is_silent
 
     @property
     def is_plain(self) -> bool:
@@ -154,6 +185,12 @@ class QNetwork(nn.Module):
         """Draw fresh noise in every layer that has some."""
         for module in self._noisy:
             module.resample()
+
+
+def _may_have_modes(layer: nn.Module) -> bool:
+    kind = type(layer)
+    is_ours = kind.__module__.startswith("sbdqn.networks.")
+    return not is_ours and kind not in _SAME_IN_TRAINING_AND_EVALUATION
 
 
 def _modules(network: nn.Module) -> list[nn.Module]:

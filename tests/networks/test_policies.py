@@ -11,9 +11,10 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn, optim
 
 from sbdqn.errors import ConfigurationError
-from sbdqn.heads import Scalar
-from sbdqn.networks import FlatParameters, MlpPolicy, QNetwork
-from sbdqn.types import Prediction
+from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
+from sbdqn.networks import FlatParameters, MlpPolicy, NoisyLinear, QNetwork
+from sbdqn.protocols import Head
+from sbdqn.types import Prediction, Purpose
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 
@@ -88,8 +89,8 @@ def test_a_layer_that_needs_arguments_is_no_activation(given: Any) -> None:
         MlpPolicy(activation_fn=given)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "normalize_images"])
-@pytest.mark.parametrize("given", [3, 1, "x", None])
+@pytest.mark.parametrize("name", ["layer_norm", "dueling", "noisy", "normalize_images"])
+@pytest.mark.parametrize("given", [3, 1, "yes", None])
 def test_a_switch_is_true_or_false(name: str, given: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be True or False, not {given!r}"):
         MlpPolicy(**{name: given})
@@ -164,7 +165,7 @@ def test_a_features_extractor_without_features_is_refused(factory: Any) -> None:
 
 @pytest.mark.parametrize("given", ["foo", 3, nn.Flatten(), {}])
 def test_what_makes_no_features_is_refused_at_once(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="features_extractor must be a callable from the"):
+    with pytest.raises(ConfigurationError, match=r"features_extractor must be .*, a callable from"):
         MlpPolicy(features_extractor=given)
 
 
@@ -232,3 +233,164 @@ def test_keyword_arguments_that_the_optimiser_does_not_take_are_named(
     policy = MlpPolicy(optimizer_kwargs=settings)
     with pytest.raises(ConfigurationError, match=f"{next(iter(settings))}.* do not fit Adam: "):
         policy.build_optimizer(FlatParameters(built(policy)), 1e-3)
+
+
+# -- dueling streams, sampled fractions, noise -----------------------------------------
+
+
+def linear_layers(part: nn.Module | None) -> list[nn.Module]:
+    modules = () if part is None else part.modules()
+    return [layer for layer in modules if isinstance(layer, (nn.Linear, NoisyLinear))]
+
+
+def widths(part: nn.Module | None) -> list[tuple[int, int]]:
+    """What comes in and goes out of each linear layer."""
+    shapes = [layer.weight.shape for layer in linear_layers(part)]
+    return [(inputs, outputs) for outputs, inputs in shapes]
+
+
+def network_of(head: Head, **policy: Any) -> QNetwork:
+    return MlpPolicy(**{"layer_norm": False, **policy}).build(SPACE, 2, head)
+
+
+DISTRIBUTIONS: list[Head] = [Scalar(), Categorical(atoms=7), Quantile(quantiles=9)]
+SAMPLED = ImplicitQuantile(cosines=6, samples=5, acting_samples=3)
+
+
+@pytest.mark.parametrize("head", DISTRIBUTIONS)
+def test_nothing_stands_between_the_shared_layers_and_a_plain_output(head: Head) -> None:
+    network = network_of(head, net_arch=(5, 4))
+    assert widths(network.trunk) == [(3, 5), (5, 4)]
+    assert widths(network.output) == [(4, 2 * head.width)]
+    assert network.embedding is None
+
+
+@pytest.mark.parametrize("head", DISTRIBUTIONS)
+def test_each_dueling_stream_has_a_last_hidden_layer_of_its_own(head: Head) -> None:
+    network = network_of(head, net_arch=(6, 5, 4), dueling=True)
+    assert widths(network.trunk) == [(3, 6), (6, 5)]
+    assert widths(network.output.value) == [(5, 4), (4, head.width)]
+    assert widths(network.output.advantage) == [(5, 4), (4, 2 * head.width)]
+    assert network.embedding is None
+    value, advantage = (linear_layers(stream)[0] for stream in network.output.children())
+    assert value.weight is not advantage.weight
+
+
+def test_fractions_come_in_before_the_last_hidden_layer() -> None:
+    network = network_of(SAMPLED, net_arch=(6, 5, 4))
+    assert widths(network.trunk) == [(3, 6), (6, 5)]
+    assert widths(network.embedding) == [(6, 5)]
+    assert widths(network.output) == [(5, 4), (4, 2)]
+    assert [type(layer).__name__ for layer in network.output[0]] == ["Linear", "ReLU"]
+
+
+def test_fractions_come_in_before_the_dueling_streams() -> None:
+    network = network_of(SAMPLED, net_arch=(6, 5, 4), dueling=True)
+    assert widths(network.trunk) == [(3, 6), (6, 5)]
+    assert widths(network.embedding) == [(6, 5)]
+    assert widths(network.output.value) == [(5, 4), (4, 1)]
+    assert widths(network.output.advantage) == [(5, 4), (4, 2)]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_a_single_hidden_layer_stands_behind_what_is_between(dueling: bool) -> None:
+    network = network_of(SAMPLED, net_arch=(4,), dueling=dueling)
+    assert widths(network.trunk) == []
+    assert widths(network.embedding) == [(6, 3)]
+    assert widths(network.output) == (
+        [(3, 4), (4, 1), (3, 4), (4, 2)] if dueling else [(3, 4), (4, 2)]
+    )
+
+
+@pytest.mark.parametrize("head", [*DISTRIBUTIONS, SAMPLED])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_networks_of_every_kind_do_without_hidden_layers(head: Head, dueling: bool) -> None:
+    network = network_of(head, net_arch=(), dueling=dueling)
+    assert widths(network.trunk) == []
+    ends = [(3, head.width), (3, 2 * head.width)]
+    assert widths(network.output) == (ends if dueling else ends[1:])
+    assert widths(network.embedding) == ([(6, 3)] if head is SAMPLED else [])
+    assert network(torch.zeros(4, 3)).shape == (4, 2)
+
+
+@pytest.mark.parametrize("head", [*DISTRIBUTIONS, SAMPLED])
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_layer_norm_and_activation_follow_every_hidden_layer_wherever_it_is(
+    head: Head, dueling: bool, layer_norm: bool
+) -> None:
+    network = network_of(
+        head, net_arch=(6, 5, 4), dueling=dueling, layer_norm=layer_norm, activation_fn="Tanh"
+    )
+    streams = 2 if dueling else 1
+    hidden = [6, 5, *[4] * streams]
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.LayerNorm)]
+    assert [norm.normalized_shape[0] for norm in norms] == (hidden if layer_norm else [])
+    assert sum(isinstance(layer, nn.Tanh) for layer in network.modules()) == len(hidden)
+
+
+@pytest.mark.parametrize("head", [*DISTRIBUTIONS, SAMPLED])
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("net_arch", [(), (4,), (16, 4)])
+def test_all_linear_layers_are_noisy_but_that_of_the_fractions(
+    head: Head, dueling: bool, net_arch: tuple[int, ...]
+) -> None:
+    network = network_of(head, net_arch=net_arch, dueling=dueling, noisy=True, noisy_sigma=0.7)
+    layers = linear_layers(network)
+    plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    assert plain == ([] if network.embedding is None else [network.embedding.linear])
+    noisy = [layer for layer in layers if isinstance(layer, NoisyLinear)]
+    assert len(noisy) == len(net_arch) + 1 + dueling * (1 + bool(net_arch))
+    for layer in noisy:
+        expected = torch.tensor(0.7 / layer.weight.shape[1] ** 0.5)
+        torch.testing.assert_close(layer.weight_sigma, expected.expand_as(layer.weight))
+        torch.testing.assert_close(layer.bias_sigma, expected.expand_as(layer.bias))
+
+
+def test_noise_starts_at_a_half_and_is_absent_if_not_asked_for() -> None:
+    for layer in linear_layers(network_of(Scalar(), net_arch=(4,), noisy=True)):
+        assert isinstance(layer, NoisyLinear)
+        assert layer.bias_sigma[0].item() == pytest.approx(0.5 / layer.weight.shape[1] ** 0.5)
+    layers = linear_layers(network_of(Scalar(), net_arch=(4,), dueling=True))
+    assert {type(layer) for layer in layers} == {nn.Linear}
+
+
+def test_a_features_extractor_of_ones_own_stays_without_noise() -> None:
+    def body(space: Space[Any]) -> nn.Module:
+        layer = nn.Linear(3, 4)
+        layer.features = 4  # type: ignore[assignment]
+        return layer
+
+    network = network_of(Scalar(), net_arch=(5,), noisy=True, features_extractor=body)
+    assert [type(layer) for layer in linear_layers(network)] == [nn.Linear] + [NoisyLinear] * 2
+
+
+@pytest.mark.parametrize("given", [0, 0.0, -0.5, float("inf"), float("nan"), "0.5", True, None])
+def test_what_is_no_size_of_noise_is_refused(given: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"noisy_sigma must be a number above 0, not {given!r}"
+    ):
+        MlpPolicy(noisy=True, noisy_sigma=given)
+
+
+def test_a_size_of_noise_that_would_have_no_effect_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"noisy_sigma=0\.7 would have no effect with noisy"
+    ):
+        MlpPolicy(noisy_sigma=0.7)
+    assert MlpPolicy(noisy_sigma=0.5) == MlpPolicy()
+    assert MlpPolicy(noisy=True, noisy_sigma=2).noisy_sigma == 2
+
+
+@pytest.mark.parametrize("head", [*DISTRIBUTIONS, SAMPLED])
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_every_weight_of_every_kind_of_network_learns(
+    head: Head, dueling: bool, noisy: bool
+) -> None:
+    torch.manual_seed(0)
+    network = network_of(head, net_arch=(16, 16), dueling=dueling, noisy=noisy, layer_norm=True)
+    network.predict(torch.randn(64, 3), Purpose.LEARN).values.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
