@@ -10,6 +10,7 @@ from sbdqn import (
     heads,
     logger,
     networks,
+    recipes,
     replay,
     schedules,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "heads",
     "logger",
     "networks",
+    "recipes",
     "replay",
     "schedules",
 ]

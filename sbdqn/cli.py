@@ -1,9 +1,10 @@
-"""The command line: `sbdqn train` and `sbdqn evaluate`."""
+"""The command line: `sbdqn train`, `sbdqn evaluate` and `sbdqn recipes`."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import inspect
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sbdqn import __version__
+from sbdqn import __version__, recipes
 from sbdqn.callbacks import BaseCallback, ProgressBarCallback
 from sbdqn.dqn import DQN
 from sbdqn.envs import make_vector_env
@@ -79,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         description=f"P{summary[1:]}. Nothing in the file is executed.",
     )
     _add_evaluate_arguments(evaluate)
+    summary = "list the named settings of `sbdqn train --recipe`"
+    listing = commands.add_parser(
+        "recipes", help=summary, description=f"L{summary[1:]}, or show what one of them sets."
+    )
+    listing.set_defaults(run=_show_recipes)
+    listing.add_argument("recipe", nargs="?", metavar="NAME", help="the one to show")
     return parser
 
 
@@ -95,13 +102,16 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, metavar="S", help="makes the run repeatable")
     parser.add_argument("--n-envs", type=_count, metavar="N", help="environments to train in (1)")
     parser.add_argument(
+        "--recipe", metavar="NAME", help="named settings; `sbdqn recipes` lists them"
+    )
+    parser.add_argument(
         "--set",
         action="extend",
         nargs="+",
         default=[],
         metavar="name=value",
         help="a parameter of DQN, or a field of one, and a Python literal or a bare word: "
-        "--set tau=0.05 backup=greedy policy__net_arch=[256,256]",
+        "--set tau=0.05 backup=greedy policy__net_arch=[256,256]; overrides the recipe",
     )
     parser.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard and CSV there")
     parser.add_argument(
@@ -200,15 +210,33 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         "n_envs": arguments.n_envs,
         "tensorboard_log": arguments.tensorboard,
     }
-    parameters = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
     for setting in arguments.set:
         name, separator, text = setting.partition("=")
         if not separator:
             raise ConfigurationError(f"--set takes name=value, not {setting!r}")
-        if name in parameters or name == "env":
+        if name in chosen or name == "env":
             raise ConfigurationError(f"{name} is given twice; leave out --set {setting}")
-        parameters[name] = _value(text)
-    return parameters
+        chosen[name] = _value(text)
+    return {**(_recipe(arguments.recipe) if arguments.recipe else {}), **chosen}
+
+
+def _recipe(name: str) -> recipes.Recipe:
+    known = recipes.by_name()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ConfigurationError(f"there is no recipe {name!r}; {hint}`sbdqn recipes` lists them")
+    return known[name]
+
+
+def _show_recipes(arguments: argparse.Namespace) -> None:
+    if arguments.recipe is None:
+        _report({name: recipe.summary for name, recipe in recipes.by_name().items()})
+    else:
+        recipe = _recipe(arguments.recipe)
+        print(recipe.summary)
+        _report({name: represent(value) for name, value in recipe.items()})
 
 
 def _value(text: str) -> Any:

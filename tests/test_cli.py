@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from sbdqn import DQN, __version__
+from sbdqn import DQN, __version__, heads, recipes
 from sbdqn.cli import main
 from tests.environments import ChainEnv
 
@@ -121,6 +121,46 @@ def test_values_are_python_literals_or_bare_words_and_names_may_be_nested() -> N
     assert parameters["train_freq"] == (4, "step")
     assert parameters["policy_kwargs"] == {"net_arch": [8], "activation_fn": "Tanh"}
     assert parameters["head__error"] == "mse"
+
+
+def test_a_recipe_sets_its_parameters_and_set_overrides_and_adds_to_them() -> None:
+    arguments = ["train", "tests/Chain-v0", "--timesteps", "10", "--output", "model"]
+    settings = ["policy__noisy_sigma=0.2", "head=scalar", "batch_size=8"]
+    assert main([*arguments, "--recipe", "rainbow_classic", "--set", *settings]) == 0
+    parameters = DQN.load("model.zip").get_params()
+    recipe = recipes.rainbow_classic
+    assert parameters["replay"] == recipe["replay"]
+    assert parameters["exploration"] == "greedy"
+    assert parameters["policy_kwargs"] == {**recipe["policy_kwargs"], "noisy_sigma": 0.2}
+    assert (parameters["head"], parameters["batch_size"]) == ("scalar", 8)
+    assert recipe["head"] == heads.Categorical(101, -100.0, 100.0)  # which nobody has changed
+
+
+def test_recipes_are_listed_with_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(recipes.by_name())
+    assert f"{'rainbow':<26}{recipes.rainbow.summary}" in lines
+
+
+def test_one_recipe_is_shown_with_what_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "munchausen_dqn_classic"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Munchausen DQN on small tasks",
+        "backup  backups.Munchausen()",
+    ]
+
+
+@pytest.mark.parametrize("command", [["recipes"], ["train", "tests/Chain-v0", "--recipe"]])
+def test_an_unknown_recipe_is_refused_with_the_nearest_one(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal([*command, "rainbow_clasic"], capsys)
+    assert message == (
+        "there is no recipe 'rainbow_clasic'; did you mean rainbow_classic? `sbdqn recipes` "
+        "lists them"
+    )
+    assert "did you mean" not in refusal([*command, "x"], capsys)
 
 
 def test_the_default_output_is_the_id_without_what_a_file_name_cannot_hold(folder: Path) -> None:

@@ -26,11 +26,11 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("learner", "collector", "encoding"),
     ("training", "policy", "evaluation", "persistence"),
     ("callbacks", "specs"),
-    ("session", "assembly", "parameters"),
+    ("session", "assembly", "parameters", "recipes"),
     ("own_loop", "reconfiguration"),
     ("dqn",),
     ("__init__",),  # the public names
-    ("recipes", "testing", "cli"),  # users of the public names
+    ("testing", "cli"),  # users of the public names
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

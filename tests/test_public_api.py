@@ -39,6 +39,7 @@ PUBLIC = {
     "heads",
     "logger",
     "networks",
+    "recipes",
     "replay",
     "schedules",
 }

@@ -1,0 +1,198 @@
+"""Named settings: the agents of the papers, and the same ideas on small tasks.
+
+A recipe is a mapping of `DQN`'s parameters::
+
+    DQN("MlpPolicy", env, **recipes.rainbow_classic)
+
+`rainbow` has the hyperparameters of its paper, which are for Atari and its
+millions of transitions. `rainbow_classic` has the same parts on this library's
+defaults, for tasks such as CartPole. What the sources count in frames is in
+transitions here, of 4 frames each. Epsilon and beta move from the first
+transition on, where the published code begins with the first update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sbdqn.backups import Munchausen
+from sbdqn.exploration import EpsilonGreedy
+from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
+from sbdqn.replay import Prioritized
+from sbdqn.schedules import Linear
+
+
+class Recipe(dict[str, Any]):
+    """Parameters of `DQN`, by name.
+
+    Args:
+        summary: what it is and where it comes from, in one line.
+        parts: mappings of parameters; later ones override earlier ones, and
+            `policy_kwargs` are merged.
+
+    Attributes:
+        summary: as given.
+    """
+
+    def __init__(self, summary: str, *parts: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.summary = summary
+        for part in parts:
+            network = {**self.get("policy_kwargs", {}), **part.get("policy_kwargs", {})}
+            self.update(part)
+            if network:
+                self["policy_kwargs"] = network
+
+
+def _adam(learning_rate: float, eps: float) -> dict[str, Any]:
+    network = {"optimizer_class": "Adam", "optimizer_kwargs": {"eps": eps}}
+    return {"learning_rate": learning_rate, "policy_kwargs": network}
+
+
+def _explore(final: float, steps: int) -> dict[str, Any]:
+    return {"exploration": EpsilonGreedy(Linear(1.0, final, steps))}
+
+
+_NATURE = {
+    "head": "scalar",
+    "backup": "greedy",
+    "replay": "uniform",
+    "buffer_size": 1_000_000,
+    "learning_starts": 50_000,
+    "batch_size": 32,
+    "gamma": 0.99,
+    "n_steps": 1,
+    "max_grad_norm": None,
+    "train_freq": 4,
+    "gradient_steps": 1,
+    "target_update_interval": 10_000,
+    "tau": 1.0,
+    "policy_kwargs": {"layer_norm": False},
+    **_explore(0.1, 1_000_000),
+}
+
+
+def _rmsprop(learning_rate: float, eps: float) -> dict[str, Any]:
+    settings = {"alpha": 0.95, "eps": eps, "centered": True}
+    network = {"optimizer_class": "RMSprop", "optimizer_kwargs": settings}
+    return {"learning_rate": learning_rate, "policy_kwargs": network}
+
+
+# 0.01 was added to the mean square of a gradient summed over 32 transitions. torch has the
+# mean gradient, and adds to the root.
+_RMSPROP_EPS = 0.01**0.5 / 32
+_ADAM_EPS = 0.01 / 32
+
+_DOUBLE = {"backup": "double", "target_update_interval": 30_000, **_explore(0.01, 1_000_000)}
+_DUELING = {"policy_kwargs": {"dueling": True}}
+_NOISY = {"policy_kwargs": {"noisy": True}, "exploration": "greedy"}
+_DISTRIBUTIONAL = _explore(0.01, 1_000_000)
+_DOPAMINE = {
+    "learning_starts": 20_000,
+    "target_update_interval": 8_000,
+    **_explore(0.01, 250_000),
+}
+
+dqn = Recipe(
+    "DQN: Mnih et al. 2015, Extended Data Table 1",
+    _NATURE,
+    _rmsprop(2.5e-4, _RMSPROP_EPS),
+)
+double_dqn = Recipe(
+    "Double DQN, tuned: van Hasselt et al. 2016, on human starts",
+    dqn,
+    _DOUBLE,
+)
+dueling_ddqn = Recipe(
+    "Dueling double DQN: Wang et al. 2016, and their prioritized learning rate",
+    double_dqn,
+    _rmsprop(6.25e-5, _RMSPROP_EPS),
+    {"max_grad_norm": 10.0},
+    _DUELING,
+)
+prioritized_ddqn = Recipe(
+    "Prioritized double DQN, proportional: Schaul et al. 2016, Table 3",
+    double_dqn,
+    _rmsprop(2.5e-4 / 4, _RMSPROP_EPS / 4),
+    {"replay": Prioritized(alpha=0.6, beta=Linear(0.4, 1.0, 50_000_000))},
+)
+c51 = Recipe(
+    "C51: Bellemare et al. 2017, section 5",
+    _NATURE,
+    _adam(2.5e-4, _ADAM_EPS),
+    _DISTRIBUTIONAL,
+    {"head": Categorical(atoms=51, low=-10.0, high=10.0)},
+)
+qr_dqn = Recipe(
+    "QR-DQN: Dabney et al. 2018a, Atari section",
+    _NATURE,
+    _adam(5e-5, _ADAM_EPS),
+    _DISTRIBUTIONAL,
+    {"head": Quantile(quantiles=200, kappa=1.0)},
+)
+iqn = Recipe(
+    "IQN: Dabney et al. 2018b, section 4",
+    _NATURE,
+    _adam(5e-5, _ADAM_EPS),
+    _DISTRIBUTIONAL,
+    {"head": ImplicitQuantile(samples=64, target_samples=64, acting_samples=32, cosines=64)},
+)
+munchausen_dqn = Recipe(
+    "Munchausen DQN: Vieillard et al. 2020, appendix, and its published settings",
+    _NATURE,
+    _adam(5e-5, _ADAM_EPS),
+    _DOPAMINE,
+    {"backup": Munchausen(alpha=0.9, temperature=0.03, clip=-1.0)},
+)
+munchausen_iqn = Recipe(
+    "Munchausen IQN: Vieillard et al. 2020, appendix, and its published settings",
+    munchausen_dqn,
+    {"head": iqn["head"]},
+)
+rainbow = Recipe(
+    "Rainbow: Hessel et al. 2018, Table 1, and its authors' gradient norm",
+    c51,
+    _adam(6.25e-5, 1.5e-4),
+    {"backup": "double", "n_steps": 3, "learning_starts": 20_000, "target_update_interval": 8_000},
+    {"replay": Prioritized(alpha=0.5, beta=Linear(0.4, 1.0, 50_000_000)), "max_grad_norm": 10.0},
+    _DUELING,
+    _NOISY,
+)
+
+# CartPole, Acrobot and MountainCar give rewards of 1 in size, which a gamma of 0.99 sums to 100.
+_WIDE = {"head": Categorical(atoms=101, low=-100.0, high=100.0)}
+_FEW_SAMPLES = {
+    "head": ImplicitQuantile(samples=16, target_samples=16, acting_samples=16, cosines=32)
+}
+
+dqn_classic = Recipe("DQN on small tasks", {"backup": "greedy"})
+double_dqn_classic = Recipe("Double DQN on small tasks: the defaults", {"backup": "double"})
+dueling_ddqn_classic = Recipe("Dueling double DQN on small tasks", double_dqn_classic, _DUELING)
+prioritized_ddqn_classic = Recipe(
+    "Prioritized double DQN on small tasks",
+    double_dqn_classic,
+    {"replay": Prioritized(alpha=0.6, beta=Linear(0.4, 1.0, 50_000))},
+)
+c51_classic = Recipe("C51 on small tasks, returns from -100 to 100", dqn_classic, _WIDE)
+qr_dqn_classic = Recipe("QR-DQN on small tasks", dqn_classic, {"head": Quantile(quantiles=50)})
+iqn_classic = Recipe("IQN on small tasks", dqn_classic, _FEW_SAMPLES)
+munchausen_dqn_classic = Recipe(
+    "Munchausen DQN on small tasks", {"backup": munchausen_dqn["backup"]}
+)
+munchausen_iqn_classic = Recipe(
+    "Munchausen IQN on small tasks", munchausen_dqn_classic, _FEW_SAMPLES
+)
+rainbow_classic = Recipe(
+    "Rainbow on small tasks, returns from -100 to 100",
+    double_dqn_classic,
+    _WIDE,
+    {"replay": Prioritized(alpha=0.5, beta=Linear(0.4, 1.0, 50_000))},
+    _DUELING,
+    _NOISY,
+)
+
+
+def by_name() -> dict[str, Recipe]:
+    """All recipes, in the order in which they stand here."""
+    return {name: value for name, value in globals().items() if isinstance(value, Recipe)}

@@ -1,0 +1,257 @@
+"""Recipes: their figures, the losses of their first updates, and what they learn."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sbdqn import DQN, evaluate_policy, recipes
+from sbdqn.backups import Munchausen
+from sbdqn.callbacks import BaseCallback
+from sbdqn.exploration import EpsilonGreedy
+from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
+from sbdqn.recipes import Recipe
+from sbdqn.replay import Prioritized
+from sbdqn.schedules import Linear
+
+RECIPES = recipes.by_name()
+CLASSIC = [name for name in RECIPES if name.endswith("_classic")]
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+UPDATES = 50
+
+ADAM_EPS = 0.01 / 32
+NATURE = {
+    "buffer_size": 1_000_000,
+    "learning_starts": 50_000,
+    "batch_size": 32,
+    "gamma": 0.99,
+    "n_steps": 1,
+    "max_grad_norm": None,
+    "train_freq": 4,
+    "target_update_interval": 10_000,
+    "tau": 1.0,
+}
+# What the papers and their authors' code say, in transitions of 4 frames each.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "dqn": {**NATURE, "learning_rate": 2.5e-4, "final_epsilon": 0.1},
+    "double_dqn": {
+        **NATURE,
+        "learning_rate": 2.5e-4,
+        "target_update_interval": 30_000,
+        "final_epsilon": 0.01,
+    },
+    "dueling_ddqn": {
+        **NATURE,
+        "learning_rate": 6.25e-5,
+        "target_update_interval": 30_000,
+        "max_grad_norm": 10.0,
+        "final_epsilon": 0.01,
+    },
+    "prioritized_ddqn": {
+        **NATURE,
+        "learning_rate": 6.25e-5,
+        "target_update_interval": 30_000,
+        "final_epsilon": 0.01,
+        "replay": Prioritized(0.6, Linear(0.4, 1.0, 50_000_000)),
+    },
+    "c51": {
+        **NATURE,
+        "learning_rate": 2.5e-4,
+        "eps": ADAM_EPS,
+        "final_epsilon": 0.01,
+        "head": Categorical(51, -10.0, 10.0),
+    },
+    "qr_dqn": {
+        **NATURE,
+        "learning_rate": 5e-5,
+        "eps": ADAM_EPS,
+        "final_epsilon": 0.01,
+        "head": Quantile(200, 1.0),
+    },
+    "iqn": {
+        **NATURE,
+        "learning_rate": 5e-5,
+        "eps": ADAM_EPS,
+        "final_epsilon": 0.01,
+        "head": ImplicitQuantile(64, 64, 32, 64, 1.0),
+    },
+    "munchausen_dqn": {
+        **NATURE,
+        "learning_rate": 5e-5,
+        "eps": ADAM_EPS,
+        "learning_starts": 20_000,
+        "target_update_interval": 8_000,
+        "final_epsilon": 0.01,
+        "backup": Munchausen(0.9, 0.03, -1.0),
+    },
+    "munchausen_iqn": {
+        **NATURE,
+        "learning_rate": 5e-5,
+        "eps": ADAM_EPS,
+        "learning_starts": 20_000,
+        "target_update_interval": 8_000,
+        "final_epsilon": 0.01,
+        "backup": Munchausen(0.9, 0.03, -1.0),
+        "head": ImplicitQuantile(64, 64, 32, 64, 1.0),
+    },
+    "rainbow": {
+        **NATURE,
+        "learning_rate": 6.25e-5,
+        "eps": 1.5e-4,
+        "learning_starts": 20_000,
+        "target_update_interval": 8_000,
+        "n_steps": 3,
+        "max_grad_norm": 10.0,
+        "backup": "double",
+        "exploration": "greedy",
+        "head": Categorical(51, -10.0, 10.0),
+        "replay": Prioritized(0.5, Linear(0.4, 1.0, 50_000_000)),
+    },
+}
+
+
+def figures(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's parameters, with those of its optimiser and its epsilon among them."""
+    found = {**recipe, **recipe["policy_kwargs"]["optimizer_kwargs"]}
+    exploration = recipe["exploration"]
+    if isinstance(exploration, EpsilonGreedy):
+        assert isinstance(exploration.epsilon, Linear)
+        found["final_epsilon"] = exploration.epsilon.end
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_has_the_figures_of_its_paper(name: str) -> None:
+    found = figures(RECIPES[name])
+    assert {key: found[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+def test_no_paper_has_layer_norm_and_each_has_its_optimisers_epsilon() -> None:
+    for name in PUBLISHED:
+        network = RECIPES[name]["policy_kwargs"]
+        assert network["layer_norm"] is False
+        assert network["optimizer_kwargs"]["eps"] > 1e-8  # which no paper ran
+
+
+def test_the_epsilon_of_rmsprop_is_that_of_a_summed_gradient_below_the_root() -> None:
+    settings = RECIPES["dqn"]["policy_kwargs"]["optimizer_kwargs"]
+    assert settings == {"alpha": 0.95, "eps": pytest.approx(0.003125), "centered": True}
+    # g / sqrt(g^2 + 0.01) of the sum of 32 equal gradients, where these are small.
+    mean = torch.tensor(1e-6)
+    published = 32 * mean / (((32 * mean) ** 2 + 0.01) ** 0.5)
+    ours = mean / (mean.abs() + settings["eps"])
+    assert float(ours) == pytest.approx(float(published), rel=1e-3)
+
+
+def test_rainbow_is_noisy_and_dueling_and_others_are_not() -> None:
+    has = {
+        name: {key for key in ("noisy", "dueling") if recipe.get("policy_kwargs", {}).get(key)}
+        for name, recipe in RECIPES.items()
+    }
+    assert {name: parts for name, parts in has.items() if parts} == {
+        "dueling_ddqn": {"dueling"},
+        "dueling_ddqn_classic": {"dueling"},
+        "rainbow": {"noisy", "dueling"},
+        "rainbow_classic": {"noisy", "dueling"},
+    }
+
+
+def test_every_paper_has_its_variant_for_small_tasks_with_the_same_parts() -> None:
+    assert sorted(CLASSIC) == sorted(f"{name}_classic" for name in PUBLISHED)
+
+    def kinds(recipe: Recipe) -> dict[str, Any]:
+        network = recipe.get("policy_kwargs", {})
+        return {
+            "head": type(recipe.get("head", "scalar")),
+            "backup": recipe.get("backup", "double"),
+            "replay": type(recipe.get("replay", "uniform")),
+            "noise": recipe.get("exploration") == "greedy",
+            **{key: network.get(key, False) for key in ("noisy", "dueling")},
+        }
+
+    for name in PUBLISHED:
+        assert kinds(RECIPES[name]) == kinds(RECIPES[f"{name}_classic"]), name
+
+
+def test_parts_override_what_comes_before_and_share_the_network() -> None:
+    first = {"gamma": 0.9, "policy_kwargs": {"dueling": True, "net_arch": (8,)}}
+    recipe = Recipe(
+        "mine", first, {"gamma": 0.5, "policy_kwargs": {"net_arch": (4,)}}, {"tau": 0.1}
+    )
+    assert recipe == {
+        "gamma": 0.5,
+        "tau": 0.1,
+        "policy_kwargs": {"dueling": True, "net_arch": (4,)},
+    }
+    assert first["policy_kwargs"] == {"dueling": True, "net_arch": (8,)}
+    assert recipe.summary == "mine"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_saving_and_printing(name: str, tmp_path: Path) -> None:
+    model = DQN("MlpPolicy", "CartPole-v1", **{**RECIPES[name], "buffer_size": 1_000})
+    model.save(tmp_path / "model.zip")  # nothing in it is unpickled
+    again = DQN.load(tmp_path / "model.zip", device="auto")
+    assert repr(again) == repr(model)
+    obs = [0.0, 0.1, 0.0, -0.1]
+    assert again.q_values(obs).tolist() == model.q_values(obs).tolist()
+
+
+class Losses(BaseCallback):
+    """Keeps the mean loss of each of the first updates, then ends training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: list[float] = []
+
+    def _on_update(self) -> None:
+        last = self.model.learner.last
+        assert last is not None
+        self.means.append(float((last.weight * last.loss.value).mean()))
+
+    def _on_step(self) -> bool:
+        return len(self.means) < UPDATES
+
+
+def first_losses(name: str) -> list[float]:
+    """The losses of a recipe's first updates, after little experience."""
+    small = {**RECIPES[name], "buffer_size": 2_000, "learning_starts": 100}
+    model = DQN("MlpPolicy", "CartPole-v1", **small, seed=0, device="cpu")
+    losses = Losses()
+    model.learn(10_000, callback=losses)
+    return losses.means[:UPDATES]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_first_updates_are_what_they_were(name: str) -> None:
+    """If a change is meant to move them: python -m tests.test_recipes, and say why."""
+    golden = json.loads(GOLDEN.read_text())
+    assert first_losses(name) == pytest.approx(golden[name], rel=2e-3, abs=1e-6)
+
+
+def final_return(name: str, seed: int) -> float:
+    torch.set_num_threads(1)
+    model = DQN("MlpPolicy", "CartPole-v1", **RECIPES[name], seed=seed, device="cpu")
+    model.learn(50_000)
+    return evaluate_policy(model, "CartPole-v1", n_eval_episodes=20, seed=2)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIC)
+def test_cartpole_is_solved_on_four_of_five_seeds(name: str) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        returns = list(pool.map(final_return, [name] * 5, range(5)))
+    assert sum(mean >= 475 for mean in returns) >= 4, returns
+
+
+if __name__ == "__main__":
+    rows = {name: json.dumps([float(f"{x:.7g}") for x in first_losses(name)]) for name in RECIPES}
+    GOLDEN.write_text(
+        "{\n" + ",\n".join(f'"{name}": {row}' for name, row in rows.items()) + "\n}\n"
+    )
