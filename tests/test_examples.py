@@ -14,6 +14,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
 SYSTEMS = ["basic_dqn", "classic_dqn", "double_dqn", "notebook_dqn", "simple_dqn"]
+PARTS = ["custom_body", "custom_head", "custom_replay"]
 MOST_LINES = {"dqn_in_one_file": 200}
 TIMESTEPS = 300
 
@@ -44,8 +45,8 @@ def run(pytestconfig: pytest.Config, tmp_path: Path) -> Run:
     return run_in_folder
 
 
-def test_every_system_has_its_script() -> None:
-    assert {*SYSTEMS} <= {script.stem for script in SCRIPTS}
+def test_every_system_and_every_part_of_your_own_has_its_script() -> None:
+    assert {*SYSTEMS, *PARTS} <= {script.stem for script in SCRIPTS}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -58,7 +59,7 @@ def test_a_script_runs_and_prints_and_plots_its_returns(
     script: Path, run: Run, tmp_path: Path
 ) -> None:
     out = run(script, "--plot", "returns.png")
-    if script.stem in SYSTEMS:
+    if script.stem in SYSTEMS + PARTS:
         lines = re.findall(
             r"^step +(\d+)  episode +(\d+)  returns((?: +\d+){1,10})$", out, re.MULTILINE
         )
@@ -84,3 +85,10 @@ def test_the_double_system_logs_its_greatest_q_its_loss_and_its_weights(
     assert {"train/q_max", "train/loss"} <= {*header.split(",")}
     (events,) = (tmp_path / "logs" / "DQN_1").glob("events.*")
     assert b"weights/" in events.read_bytes()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_your_own_is_checked_and_plays_greedily_afterwards(part: str, run: Run) -> None:
+    script = FOLDER / f"{part}.py"
+    assert f"check_{part.removeprefix('custom_')}(" in script.read_text()
+    assert re.search(r"^Greedy mean of 10 episodes: \d+\.\d$", run(script), re.MULTILINE)
