@@ -21,6 +21,7 @@ extensions = [
 html_theme = "furo"
 html_title = f"sbdqn {release}"
 
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "literal"  # docstrings write `code` with single backticks
@@ -38,10 +39,17 @@ copybutton_exclude = ".linenos, .gp, .go"
 # Docstrings' examples run in the namespace of their own module when the tests run them.
 doctest_global_setup = """
 import sys
+import numpy as np
 import torch
+from gymnasium import spaces
 from sbdqn import DQN, MlpPolicy, evaluate_policy
+from sbdqn.backups import *
 from sbdqn.callbacks import *
+from sbdqn.exploration import *
+from sbdqn.heads import *
 from sbdqn.logger import *
+from sbdqn.networks import *
+from sbdqn.replay import *
 from sbdqn.schedules import *
 from sbdqn.types import *
 """
