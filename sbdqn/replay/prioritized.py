@@ -13,7 +13,7 @@ from torch import Tensor
 from sbdqn.errors import NonFiniteError, require
 from sbdqn.protocols import ReplayLayout, Schedule, value_at
 from sbdqn.replay.ring_replay import RingReplay
-from sbdqn.replay.storage import Storage, rows_for, storage_nbytes
+from sbdqn.replay.storage import Storage, rows_for
 from sbdqn.replay.sum_tree import SumTree
 from sbdqn.types import Array, Clock, IntArray
 
@@ -23,8 +23,9 @@ class Prioritized:
     """Draws proportional to `(surprise + epsilon) ** alpha`, of all environments.
 
     Schaul et al. 2016, "Prioritized Experience Replay", proportional variant:
-    stratified draws, new transitions at the highest priority so far. The weights
-    `(N * P) ** -beta` are divided by the largest of the batch, which cancels N.
+    stratified draws, new transitions at the highest priority of all times.
+    Priorities are not clipped. The weights `(N * P) ** -beta` are divided by the
+    largest of the batch, which cancels N.
 
     Attributes:
         alpha: 0 for uniform draws, 1 for fully proportional ones.
@@ -51,7 +52,7 @@ class Prioritized:
 
     def nbytes(self, layout: ReplayLayout) -> int:
         """Bytes that `build(layout)` allocates."""
-        return storage_nbytes(layout) + SumTree.nbytes(rows_for(layout) * layout.n_envs)
+        return Storage.nbytes(layout) + SumTree.nbytes(rows_for(layout) * layout.n_envs)
 
     def build(self, layout: ReplayLayout) -> RingReplay:
         """Allocate the replay."""

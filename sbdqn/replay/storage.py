@@ -94,6 +94,13 @@ class Storage:
         self.on_change: Callable[[IntArray, bool], None] | None = None
         self._gamma = self.gamma = layout.gamma
 
+    @staticmethod
+    def nbytes(layout: ReplayLayout) -> int:
+        """Bytes that a storage of this layout allocates."""
+        obs = layout.obs_dtype.itemsize * int(np.prod(layout.obs_shape, dtype=np.int64))
+        beside_obs = 3 * 8 + 4 + 1 + 4  # record, reward, terminated, span
+        return rows_for(layout) * layout.n_envs * (obs + beside_obs)
+
     @property
     def gamma(self) -> float:
         """Discount per step."""
@@ -318,10 +325,3 @@ def _indexing(place: IntArray) -> IntArray | slice:
 def rows_for(layout: ReplayLayout) -> int:
     """Rows of the ring: the capacity's share of each environment, and a last one."""
     return -(-layout.capacity // layout.n_envs) + 1
-
-
-def storage_nbytes(layout: ReplayLayout) -> int:
-    """Bytes that a `Storage` of this layout allocates."""
-    obs = layout.obs_dtype.itemsize * int(np.prod(layout.obs_shape, dtype=np.int64))
-    beside_obs = 3 * 8 + 4 + 1 + 4  # record, reward, terminated, span
-    return rows_for(layout) * layout.n_envs * (obs + beside_obs)

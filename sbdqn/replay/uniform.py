@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay.ring_replay import RingReplay
-from sbdqn.replay.storage import Storage, storage_nbytes
+from sbdqn.replay.storage import Storage
 from sbdqn.types import Clock, IntArray
 
 
@@ -21,7 +21,7 @@ class Uniform:
 
     def nbytes(self, layout: ReplayLayout) -> int:
         """Bytes that `build(layout)` allocates."""
-        return storage_nbytes(layout)
+        return Storage.nbytes(layout)
 
     def build(self, layout: ReplayLayout) -> RingReplay:
         """Allocate the replay."""
