@@ -16,6 +16,7 @@ from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
 from sbdqn.types import Batch, Loss, Prediction, Purpose
 
 _Predict: TypeAlias = Callable[[Tensor], Prediction]
+_Compare: TypeAlias = Callable[[Batch], tuple[Tensor, Loss]]
 
 
 class UpdateRecord(NamedTuple):
@@ -72,7 +73,7 @@ class Learner:
         self.n_updates = 0
         self.seed = seed
         self.last: UpdateRecord | None = None
-        self._compare = torch.compile(self._compare_eagerly) if compile else self._compare_eagerly
+        self._compare = _compiled(self._compare_eagerly) if compile else self._compare_eagerly
         self.sync(1.0)
 
     @property
@@ -240,6 +241,11 @@ class Learner:
             lambda obs: head.q(target(obs)),
         )
         return head.target(batch, bootstrap, following)
+
+
+def _compiled(compare: _Compare) -> _Compare:
+    # Sampled fractions and dropout are to be those of the update that is not compiled.
+    return torch.compile(compare, options={"fallback_random": True})
 
 
 def _predicted(network: QNetwork) -> _Predict:

@@ -49,7 +49,7 @@ class Member:
         network = "dueling" * self.dueling + "noisy" * self.noisy or "plain"
         return f"{self.head}-{type(self.backup).__name__}-{network}"
 
-    def learner(self, head: Head | None = None, learning_rate: float = 1e-2) -> Learner:
+    def learner(self, head: Head | None = None, compiles: bool = False) -> Learner:
         """A fresh learner, always the same."""
         head = head or self.head
         policy = MlpPolicy(
@@ -57,8 +57,8 @@ class Member:
         )
         torch.manual_seed(0)
         online, target = (policy.build(SPACE, ACTIONS, head) for _ in range(2))
-        learner = Learner(online, target, head, self.backup, max_gradient_norm=10.0, seed=1)
-        learner.set_optimizer(policy.build_optimizer(learner.flat, learning_rate))
+        learner = Learner(online, target, head, self.backup, 10.0, compiles, seed=1)
+        learner.set_optimizer(policy.build_optimizer(learner.flat, 1e-2))
         with torch.no_grad():  # otherwise a target that read the online network would go unseen
             learner.target.output.get_parameter(last_bias(self.dueling, head)).add_(0.1)
         return learner
@@ -270,3 +270,24 @@ def test_updates_on_one_batch_make_it_less_surprising(member: Member) -> None:
     learner = member.learner()
     surprises = [float(learner.update(batch).surprise.mean()) for _ in range(120)]
     assert np.mean(surprises[-20:]) < 0.85 * np.mean(surprises[:10])
+
+
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
+@pytest.mark.parametrize(
+    "head",
+    [*(pytest.param(head, marks=pytest.mark.slow) for head in HEADS[:-1]), HEADS[-1]],
+    ids=str,
+)
+def test_a_compiled_update_is_one_graph_with_the_same_outcome(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, options: compile_(f, backend="eager", fullgraph=True)
+    )
+    member = Member(head, backups.Munchausen(), dueling=True, noisy=True)
+    eager, compiled = member.learner(), member.learner(compiles=True)
+    for batch in BATCHES:
+        eager.update(batch)
+        compiled.update(batch)
+    torch.testing.assert_close(compiled.flat.values, eager.flat.values, rtol=0, atol=1e-5)

@@ -606,7 +606,7 @@ def test_the_update_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     compile_ = torch.compile
 
-    def traced(function: Any) -> Any:
+    def traced(function: Any, options: Any) -> Any:
         calls.append(function)
         return compile_(function, backend="eager", fullgraph=True)
 
