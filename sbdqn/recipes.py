@@ -190,6 +190,9 @@ rainbow_classic = Recipe(
     {"replay": Prioritized(alpha=0.5, beta=Linear(0.4, 1.0, 50_000))},
     _DUELING,
     _NOISY,
+    # Noise of 0.5 drowns small layers for most of 50 000 steps, and noise alone sees too little
+    # of a task in its beginning.
+    {"policy_kwargs": {"noisy_sigma": 0.1}, "learning_starts": 1_000},
 )
 
 
