@@ -80,10 +80,11 @@ class Categorical:
     def _project(self, returns: Tensor, mass: Tensor) -> Tensor:
         """Share the mass (B, M) of returns (B, M) among the two nearest atoms each."""
         spacing = (self.high - self.low) / (self.atoms - 1)
-        position = (returns.clamp(self.low, self.high) - self.low) / spacing
+        position = (returns - self.low) / spacing
         # A position exactly on an atom gives it all; the last has none above itself.
         lower = position.floor().clamp(0, self.atoms - 2)
-        above = (position - lower).clamp(0.0, 1.0)
+        above = (position - lower).clamp(0.0, 1.0)  # 0 and 1 beyond the atoms
+        index = lower.nan_to_num().long()  # NaN is to arrive in the loss, where it is reported
         projected = mass.new_zeros(mass.shape[0], self.atoms)
-        projected.scatter_add_(1, lower.long(), mass * (1.0 - above))
-        return projected.scatter_add_(1, lower.long() + 1, mass * above)
+        projected.scatter_add_(1, index, mass * (1.0 - above))
+        return projected.scatter_add_(1, index + 1, mass * above)

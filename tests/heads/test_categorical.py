@@ -308,3 +308,9 @@ def test_the_smallest_support_has_two_atoms() -> None:
         batch([0.25, 1.0], [0.0, 0.0]), believing([[1.0]] * 2), Prediction(torch.zeros(2, 1, 2))
     )
     assert target.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+
+
+def test_nan_goes_through_to_where_it_is_reported() -> None:
+    nowhere = believing([[1.0, 0.0]], bonus=[math.nan])
+    target = HEAD.target(batch([0.0], [1.0]), nowhere, holding([[1.0, 0.0, 0.0, 0.0]] * 2))
+    assert target.isnan().any()

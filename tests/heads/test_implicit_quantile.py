@@ -154,14 +154,14 @@ def test_each_entry_is_compared_at_fractions_of_its_own() -> None:
 
 
 def test_the_fractions_of_the_next_states_value_do_not_matter() -> None:
-    values = torch.tensor([[[1.0, 2.0]]])
+    values = torch.tensor([[[2.0, 1.0]]])
     one, other = (
         ImplicitQuantile().target(
             batch([1.0], [0.5]), believing([[1.0]]), Prediction(values, rows(fractions))
         )
         for fractions in ([0.1, 0.2], [0.9, 0.3])
     )
-    assert one.tolist() == other.tolist() == [[1.5, 2.0]]
+    assert one.tolist() == other.tolist() == [[2.0, 1.5]]
 
 
 def test_the_gradient_is_that_of_the_action_taken() -> None:
