@@ -125,12 +125,27 @@ SHARED = {"QNetwork", "FlatParameters"}  # what every network is, whatever it is
 def test_the_update_and_the_loop_know_no_value_of_any_axis(module: str) -> None:
     names = values_of_the_axes()
     assert names >= {"Scalar", "Double", "MlpPolicy", "Uniform", "EpsilonGreedy"} | SHARED
-    source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    used = {token.string for token in tokens if token.type == tokenize.NAME}
+    used = names_in(ROOT / f"{module}.py")
     assert sorted(used & names - SHARED) == []
     assert "isinstance" not in used
     assert "hasattr" not in used
+
+
+def names_in(path: Path) -> set[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    return {token.string for token in tokens if token.type == tokenize.NAME}
+
+
+@pytest.mark.parametrize("name", heads.__all__)
+def test_a_head_is_named_in_its_file_its_package_and_the_recipes_alone(name: str) -> None:
+    files = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
+    naming = {where for where, path in files.items() if name in names_in(path)}
+    own = f"heads/{Path(inspect.getfile(getattr(heads, name))).name}"
+    # The checks of other parts need some head, and take the simplest.
+    simplest = {where for where in files if name == "Scalar" and where.startswith("testing/")}
+    assert (
+        {own, "heads/__init__.py"} <= naming <= {own, "heads/__init__.py", "recipes.py"} | simplest
+    )
 
 
 @pytest.mark.parametrize("module", ["learner", "collector", "training"])
