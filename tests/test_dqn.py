@@ -22,7 +22,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import DiscretizeAction
 
-from sbdqn import DQN, MlpPolicy, assembly, evaluate_policy, replay
+from sbdqn import DQN, MlpPolicy, assembly, backups, evaluate_policy, heads, replay, specs
 from sbdqn.callbacks import BaseCallback
 from sbdqn.errors import (
     ConfigurationError,
@@ -34,6 +34,7 @@ from sbdqn.errors import (
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.logger import KVWriter, Logger
 from sbdqn.schedules import Linear
+from sbdqn.types import Purpose
 from tests.environments import ChainEnv, CountingEnv
 
 FORK = pytest.mark.filterwarnings(
@@ -1294,3 +1295,277 @@ def test_other_explorations_and_replays_can_be_passed() -> None:
     model = small(exploration=Boltzmann(1.0), replay=Loud()).learn(30)
     assert Loud.built == 1
     assert model.exploration_rate == 1.0
+
+
+# The other heads, noise, priorities ---------------------------------------------------------
+
+SAMPLED = heads.ImplicitQuantile(samples=8, target_samples=6, acting_samples=4, cosines=8)
+HEADS = [heads.Scalar("mse"), heads.Categorical(11, -3.0, 3.0), heads.Quantile(7), SAMPLED]
+MANY_OBS = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+RAINBOW: dict[str, Any] = {
+    "policy": MlpPolicy(net_arch=(16, 8), dueling=True, noisy=True, noisy_sigma=0.7),
+    "replay": replay.Prioritized(0.5, Linear(0.4, 1.0, 100)),
+    "exploration": "greedy",
+}
+
+
+def member(**parameters: Any) -> DQN:
+    """A model of the family that learns from every step but the first ten."""
+    settings: dict[str, Any] = {
+        "policy": MlpPolicy(net_arch=(16, 8)),
+        "env": "CartPole-v1",
+        "buffer_size": 400,
+        "learning_starts": 10,
+        "batch_size": 8,
+        "n_steps": 3,
+        "train_freq": 1,
+        "target_update_interval": 5,
+        "seed": 0,
+    }
+    return DQN(**{**settings, **parameters})
+
+
+def explored(model: DQN) -> Any:
+    return model.predict(MANY_OBS, deterministic=False)[0]
+
+
+def acting_values(model: DQN) -> Any:
+    return model.policy.q_of(MANY_OBS, Purpose.ACT)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_deterministic_prediction_repeats_whatever_is_random_in_learning(
+    head: Any, noisy: bool
+) -> None:
+    model = member(head=head, **(RAINBOW if noisy else {})).learn(30)
+    before = torch.get_rng_state()
+    first, values = model.predict(MANY_OBS)[0], model.q_values(MANY_OBS)
+    alone = model.predict(MANY_OBS[7])[0]
+    explored(model)
+    torch.rand(3)
+    np.testing.assert_array_equal(model.predict(MANY_OBS)[0], first)
+    np.testing.assert_array_equal(model.q_values(MANY_OBS), values)
+    assert model.predict(MANY_OBS[7])[0] == alone == first[7]
+    torch.set_rng_state(before)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.q_net(torch.from_numpy(MANY_OBS)), values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_noisy_model_explores_by_the_noise_of_its_last_update(head: Any) -> None:
+    # With a learning rate next to nothing it is the noise alone that changes.
+    model = member(head=head, **RAINBOW, learning_rate=1e-12).learn(30)
+    greedy, first = model.predict(MANY_OBS)[0], explored(model)
+    assert not np.array_equal(greedy, first)
+    np.testing.assert_array_equal(explored(model), first)
+    np.testing.assert_array_equal(model.act(MANY_OBS), first)
+    obs = MANY_OBS[int((greedy != first).argmax())]
+    assert model.act(obs) == model.predict(obs, deterministic=False)[0] != model.predict(obs)[0]
+
+    seen = [first]
+    for _ in range(3):
+        model.train(1)
+        seen.append(explored(model))
+        np.testing.assert_array_equal(model.act(MANY_OBS), seen[-1])
+        assert not np.array_equal(seen[-1], seen[-2])
+    np.testing.assert_array_equal(model.predict(MANY_OBS)[0], greedy)
+
+
+def test_data_is_collected_with_the_noise() -> None:
+    model = member(**RAINBOW, learning_rate=1e-12).learn(150)
+    batch = model.replay_buffer.sample(500, model.trainer.clock)
+    obs, actions = batch.obs.numpy(), batch.action.numpy()
+    same = (model.predict(obs)[0] == actions).mean()
+    assert 0.05 < same < 0.95  # else it would be that of the means, always the same
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("backup", "rainbow"), [("double", False), (backups.Munchausen(alpha=0.5), True)]
+)
+def test_every_member_of_the_family_is_saved_and_loaded(
+    head: Any, backup: Any, rainbow: bool
+) -> None:
+    model = member(head=head, backup=backup, **(RAINBOW if rainbow else {})).learn(30)
+    file = io.BytesIO()
+    model.save(file)
+    loaded = DQN.load(file)
+    assert repr(loaded) == repr(model)
+    assert loaded.get_params() == model.get_params()
+    assert loaded._n_updates == model._n_updates > 10
+    np.testing.assert_array_equal(loaded.q_values(MANY_OBS), model.q_values(MANY_OBS))
+    np.testing.assert_array_equal(acting_values(loaded), acting_values(model))
+    assert torch.equal(weights(loaded), weights(model))
+    assert loaded.learn(10).num_timesteps == 40
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_loaded_member_of_the_family_makes_the_same_updates(head: Any) -> None:
+    model = member(head=head, backup="munchausen", **RAINBOW).learn(40)
+    states, replays = io.BytesIO(), io.BytesIO()
+    model.save(states)
+    model.save_replay_buffer(replays)
+    loaded = DQN.load(states)
+    loaded.load_replay_buffer(replays)
+    disturb()
+    for each in (model, loaded):
+        each.replay_buffer.seed(np.random.SeedSequence(5))
+        each.train(5)
+    assert torch.equal(weights(loaded), weights(model))
+    np.testing.assert_array_equal(acting_values(loaded), acting_values(model))
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_the_same_seed_gives_the_same_weights_with_all_that_is_random(n_envs: int) -> None:
+    settings = {**RAINBOW, "head": SAMPLED, "backup": "munchausen", "n_envs": n_envs}
+    torch.manual_seed(1)
+    quiet = member(**settings).learn(40)
+    before = torch.get_rng_state()
+    loud = member(**settings)
+    disturb()
+    loud.learn(40, callback=disturb)
+    assert torch.equal(weights(quiet), weights(loud))
+    np.testing.assert_array_equal(acting_values(quiet), acting_values(loud))
+    assert not torch.equal(weights(quiet), weights(member(**settings, seed=1).learn(40)))
+    torch.set_rng_state(before)
+    member(**settings).learn(20)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_new_seed_begins_all_that_is_random_again() -> None:
+    one, other = (member(**RAINBOW, head=SAMPLED, seed=seed) for seed in (0, 9))
+    other.set_parameters(one.get_parameters())
+    values = [acting_values(model) for model in (one, other)]
+    assert not np.isclose(*values).all()
+    for model in (one, other):
+        model.set_random_seed(7)
+    np.testing.assert_array_equal(acting_values(one), acting_values(other))
+    assert not np.isclose(acting_values(one), values[0]).all()
+    assert torch.equal(weights(one.learn(30)), weights(other.learn(30)))
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "expected"),
+    [
+        ("head", "scalar", heads.Scalar("huber")),
+        ("head", "categorical", heads.Categorical()),
+        ("head", "quantile", heads.Quantile()),
+        ("head", "implicit_quantile", heads.ImplicitQuantile()),
+        ("backup", "greedy", backups.Greedy()),
+        ("backup", "double", backups.Double()),
+        ("backup", "munchausen", backups.Munchausen()),
+        ("replay", "uniform", replay.Uniform()),
+        ("replay", "prioritized", replay.Prioritized()),
+    ],
+)
+def test_a_name_stands_for_the_spec_with_its_defaults(axis: str, name: str, expected: Any) -> None:
+    model = member(**{axis: name})
+    resolve = getattr(specs, f"resolve_{axis}")
+    assert resolve(model.get_params(deep=False)) == expected
+    assert model.get_params()[axis] == name
+    if axis != "replay":
+        assert getattr(model.learner, axis) == expected
+    assert model.learn(16)._n_updates > 0
+
+
+def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
+    for axis, names in (
+        ("head", "'categorical', 'implicit_quantile', 'quantile', 'scalar'"),
+        ("replay", "'prioritized', 'uniform'"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{axis} must be {names}, or an object"):
+            member(**{axis: "rainbow"})
+
+
+@pytest.mark.parametrize("head", ["categorical", "quantile", "implicit_quantile", *HEADS])
+def test_the_loss_of_the_scalar_head_is_refused_with_another(head: Any) -> None:
+    with pytest.raises(ConfigurationError, match="loss='mse' would have no effect with head="):
+        member(head=head, loss="mse")
+    model = member(head=head)
+    with pytest.raises(ConfigurationError, match="loss='mse' would have no effect with head="):
+        model.set_params(loss="mse")
+    assert model.loss == "huber"
+
+
+@pytest.mark.parametrize("head", [heads.Quantile(7), SAMPLED])
+def test_what_the_network_does_not_depend_on_may_change_in_a_built_model(head: Any) -> None:
+    model = member(head=head).learn(20)
+    before = weights(model)
+    model.set_params(head__kappa=0.25)
+    assert model.head.kappa == 0.25
+    built = (model.learner.head, model.q_net.head, model.q_net_target.head)
+    assert all(each is model.head for each in built)
+    assert torch.equal(weights(model), before)
+    # A loss of other size at the same weights: kappa has come into effect.
+    losses = []
+    for kappa in (0.25, 4.0):
+        model.set_params(head__kappa=kappa, learning_rate=1e-12)
+        model.replay_buffer.seed(np.random.SeedSequence(1))
+        model.learner.n_updates = 100
+        model.train(1)
+        assert model.learner.last is not None
+        losses.append(model.learner.last.loss.value)
+    assert (losses[0] > losses[1]).all()
+
+
+def test_the_number_of_fractions_may_change_in_a_built_model() -> None:
+    model = member(head=SAMPLED).learn(20)
+    before = model.q_values(MANY_OBS)
+    model.set_params(head__acting_samples=32, head__samples=3, head__target_samples=5)
+    assert not np.array_equal(model.q_values(MANY_OBS), before)
+    model.learn(10)
+    obs = torch.from_numpy(MANY_OBS)
+    counts = [model.q_net.predict(obs, purpose).values.shape[2] for purpose in Purpose]
+    assert counts == [3, 5, 32, 32]
+
+
+@pytest.mark.parametrize(
+    ("head", "field", "value"),
+    [
+        (heads.Quantile(7), "quantiles", 8),
+        (heads.Categorical(11), "atoms", 12),
+        (SAMPLED, "cosines", 9),
+        ("quantile", "quantiles", 8),
+    ],
+)
+def test_what_the_network_is_made_for_is_refused_once_it_is_made(
+    head: Any, field: str, value: int
+) -> None:
+    model = member(head=head)
+    _ = model.q_net
+    before = model.get_params()
+    with pytest.raises(
+        ConfigurationError, match=r"head cannot change from .* to .*built"
+    ) as caught:
+        model.set_params(**{f"head__{field}": value})
+    assert f"{field}={value}" in str(caught.value)
+    assert "make a new one: DQN(" in str(caught.value)
+    assert model.get_params() == before
+    fresh = member(head=head).set_params(**{f"head__{field}": value})
+    assert getattr(fresh.head, field) == value
+    assert fresh.learn(16)._n_updates > 0
+
+
+def test_a_head_of_another_kind_is_refused_once_the_network_is_made() -> None:
+    model = member(head=heads.Quantile(11))
+    _ = model.q_net
+    with pytest.raises(ConfigurationError, match="head cannot change from Quantile"):
+        model.set_params(head=heads.Categorical(11))
+
+
+def test_fields_of_the_other_specs_may_be_set_too() -> None:
+    model = member(backup="munchausen", replay=replay.Prioritized()).learn(20)
+    model.set_params(backup__alpha=0.25)
+    assert model.learner.backup == backups.Munchausen(alpha=0.25)
+    with pytest.raises(ConfigurationError, match="replay cannot change from Prioritized"):
+        model.set_params(replay__alpha=0.9)
+    assert member(replay="prioritized").set_params(replay__alpha=0.9).replay == (
+        replay.Prioritized(alpha=0.9)
+    )
+
+
+# FAILS with the head that samples, a bug of QNetwork._predict.
+@pytest.mark.parametrize("head", HEADS)
+def test_batches_without_observations_have_no_actions(head: Any) -> None:
+    assert member(head=head).predict(np.zeros((0, 4)))[0].shape == (0,)

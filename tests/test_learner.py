@@ -279,7 +279,7 @@ def test_a_second_optimiser_takes_the_place_of_the_first() -> None:
 def test_compiling_takes_the_place_of_gradients_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Any] = []
 
-    def compile_(function: Any) -> Any:
+    def compile_(function: Any, options: Any) -> Any:
         compiled.append(count_calls(function.__self__, function.__name__))
         return getattr(function.__self__, function.__name__)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sbdqn.protocols import Noisy
+
 
 class FlatParameters:
     """Moves a module's trainable parameters into one contiguous tensor.
@@ -22,13 +24,13 @@ class FlatParameters:
 
     Attributes:
         values: (P,) the trainable parameters; its `.grad` is always present.
-        others: parameters that are not trained, and buffers.
+        others: parameters that are not trained, and buffers but for noise.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.trainable = [p for p in module.parameters() if p.requires_grad]
         frozen = [p for p in module.parameters() if not p.requires_grad]
-        self.others: list[Tensor] = [*frozen, *module.buffers()]
+        self.others: list[Tensor] = [*frozen, *_buffers(module)]
         self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
         self.gradient = torch.zeros_like(self.values)
         self._gradient_row = self.gradient.view(1, -1)
@@ -64,3 +66,14 @@ class FlatParameters:
         if max_norm is not None:
             self._gradient_row.renorm_(2, 0, max_norm)
         return norm
+
+
+def _buffers(module: nn.Module) -> list[Tensor]:
+    """All buffers, but the noise of layers that draw their own: what they do not save."""
+    return [
+        buffer
+        for layer in module.modules()
+        for name, buffer in layer._buffers.items()
+        if buffer is not None
+        and not (isinstance(layer, Noisy) and name in layer._non_persistent_buffers_set)
+    ]

@@ -116,7 +116,7 @@ class QNetwork(nn.Module):
         assert isinstance(head, SampledHead)
         fractions = head.fractions(obs.shape[0], purpose, features.device)  # (B, N)
         embedded = self.embedding(features, fractions).flatten(0, 1)  # (B * N, F)
-        values = self.output(embedded).view(*fractions.shape, -1)  # (B, N, A)
+        values = self.output(embedded).squeeze(2).unflatten(0, fractions.shape)  # (B, N, A)
         return Prediction(values.transpose(1, 2), fractions)
 
     def _silence(self, is_silent: bool) -> None:
