@@ -13,6 +13,7 @@ transition on, where the published code begins with the first update.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ class Recipe(dict[str, Any]):
     def __init__(self, summary: str, *parts: Mapping[str, Any]) -> None:
         super().__init__()
         self.summary = summary
-        for part in parts:
+        for part in map(copy.deepcopy, parts):
             network = {**self.get("policy_kwargs", {}), **part.get("policy_kwargs", {})}
             self.update(part)
             if network:
@@ -74,14 +75,15 @@ _NATURE = {
 
 
 def _rmsprop(learning_rate: float, eps: float) -> dict[str, Any]:
-    settings = {"alpha": 0.95, "eps": eps, "centered": True}
-    network = {"optimizer_class": "RMSprop", "optimizer_kwargs": settings}
+    network = {
+        "optimizer_class": "CenteredRMSprop",
+        "optimizer_kwargs": {"alpha": 0.95, "eps": eps},
+    }
     return {"learning_rate": learning_rate, "policy_kwargs": network}
 
 
-# 0.01 was added to the mean square of a gradient summed over 32 transitions. torch has the
-# mean gradient, and adds to the root.
-_RMSPROP_EPS = 0.01**0.5 / 32
+# 0.01 was added to the variance of a gradient summed over 32 transitions; this one is the mean.
+_RMSPROP_EPS = 0.01 / 32**2
 _ADAM_EPS = 0.01 / 32
 
 _DOUBLE = {"backup": "double", "target_update_interval": 30_000, **_explore(0.01, 1_000_000)}
@@ -114,7 +116,7 @@ dueling_ddqn = Recipe(
 prioritized_ddqn = Recipe(
     "Prioritized double DQN, proportional: Schaul et al. 2016, Table 3",
     double_dqn,
-    _rmsprop(2.5e-4 / 4, _RMSPROP_EPS / 4),
+    _rmsprop(2.5e-4 / 4, _RMSPROP_EPS / 4**2),
     {"replay": Prioritized(alpha=0.6, beta=Linear(0.4, 1.0, 50_000_000))},
 )
 c51 = Recipe(

@@ -16,6 +16,7 @@ from sbdqn.backups import Munchausen
 from sbdqn.callbacks import BaseCallback
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
+from sbdqn.networks import CenteredRMSprop
 from sbdqn.recipes import Recipe
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
@@ -139,14 +140,20 @@ def test_no_paper_has_layer_norm_and_each_has_its_optimisers_epsilon() -> None:
         assert network["optimizer_kwargs"]["eps"] > 1e-8  # which no paper ran
 
 
-def test_the_epsilon_of_rmsprop_is_that_of_a_summed_gradient_below_the_root() -> None:
+def test_the_optimiser_of_dqn_takes_the_published_step() -> None:
     settings = RECIPES["dqn"]["policy_kwargs"]["optimizer_kwargs"]
-    assert settings == {"alpha": 0.95, "eps": pytest.approx(0.003125), "centered": True}
-    # g / sqrt(g^2 + 0.01) of the sum of 32 equal gradients, where these are small.
-    mean = torch.tensor(1e-6)
-    published = 32 * mean / (((32 * mean) ** 2 + 0.01) ** 0.5)
-    ours = mean / (mean.abs() + settings["eps"])
-    assert float(ours) == pytest.approx(float(published), rel=1e-3)
+    gradients = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))  # means over 32
+    parameter = torch.nn.Parameter(torch.zeros(5))
+    optimizer = CenteredRMSprop([parameter], lr=2.5e-4, **settings)
+    published, mean, square = torch.zeros(5), torch.zeros(5), torch.zeros(5)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        summed = 32 * gradient
+        mean = 0.95 * mean + 0.05 * summed
+        square = 0.95 * square + 0.05 * summed**2
+        published -= 2.5e-4 * summed / (square - mean**2 + 0.01).sqrt()
+    torch.testing.assert_close(parameter.detach(), published)
 
 
 def test_rainbow_is_noisy_and_dueling_and_others_are_not() -> None:

@@ -1,6 +1,7 @@
 """Networks: how observations become features, and features values."""
 
 from sbdqn.networks.bodies import Encoder, Mlp
+from sbdqn.networks.centered_rmsprop import CenteredRMSprop
 from sbdqn.networks.direct_step import direct_step
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
@@ -11,6 +12,7 @@ from sbdqn.networks.policies import MlpPolicy
 from sbdqn.networks.q_network import QNetwork
 
 __all__ = [
+    "CenteredRMSprop",
     "DuelingOutput",
     "Encoder",
     "FlatParameters",

@@ -14,6 +14,7 @@ from torch import Tensor, nn, optim
 
 from sbdqn.errors import ConfigurationError, require
 from sbdqn.networks.bodies import Encoder, Mlp
+from sbdqn.networks.centered_rmsprop import CenteredRMSprop
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
 from sbdqn.networks.noisy import NoisyLinear
@@ -25,6 +26,7 @@ from sbdqn.protocols import BodyFactory, Head, SampledHead
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Adam": optim.Adam,
     "AdamW": optim.AdamW,
+    "CenteredRMSprop": CenteredRMSprop,
     "RMSprop": optim.RMSprop,
     "SGD": optim.SGD,
     "RAdam": optim.RAdam,
@@ -57,8 +59,9 @@ class MlpPolicy:
             module with `.features`.
         normalize_images: whether uint8 images are divided by 255; a callable of
             your own decides for itself.
-        optimizer_class: `"Adam"`, `"AdamW"`, `"RMSprop"`, `"SGD"`, `"RAdam"`,
-            or a subclass of `torch.optim.Optimizer`.
+        optimizer_class: `"Adam"`, `"AdamW"`, `"CenteredRMSprop"` (that of the
+            original DQN), `"RMSprop"`, `"SGD"`, `"RAdam"`, or a subclass of
+            `torch.optim.Optimizer`.
         optimizer_kwargs: keyword arguments of the optimiser but the learning
             rate.
 
@@ -144,7 +147,7 @@ class MlpPolicy:
     def build_optimizer(self, flat: FlatParameters, learning_rate: float) -> optim.Optimizer:
         """Make the optimiser of a network's parameters.
 
-        torch's own optimisers in `OPTIMIZERS` treat every element alike, so they
+        The optimisers in `OPTIMIZERS` treat every element alike, so they
         get all parameters as one tensor; another class gets the layers one by one.
         """
         chosen = self._optimizer_class()

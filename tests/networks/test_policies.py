@@ -211,7 +211,7 @@ def test_another_class_gets_the_layers_one_by_one() -> None:
 
 @pytest.mark.parametrize("given", ["Adagrad", "adam", "Optimizer", nn.Linear, optim, None])
 def test_what_is_no_optimiser_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match="optimizer_class must be one of Adam, AdamW, RMS"):
+    with pytest.raises(ConfigurationError, match="optimizer_class must be one of Adam, "):
         MlpPolicy(optimizer_class=given)
 
 
