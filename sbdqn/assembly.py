@@ -15,6 +15,7 @@ from sbdqn import specs
 from sbdqn.envs import ObservationAdapter, discrete_actions
 from sbdqn.errors import ReplayMemoryError
 from sbdqn.learner import Learner
+from sbdqn.networks import seeded
 from sbdqn.policy import Policy
 from sbdqn.protocols import Replay, ReplayLayout, value_at
 from sbdqn.training import Trainer
@@ -79,8 +80,7 @@ def build_parts(
     policy_spec = specs.resolve_policy(parameters)
     head = specs.resolve_head(parameters)
     has_target = parameters["target_update_interval"] is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(as_integer(seeds.network))
+    with seeded(as_integer(seeds.network), torch.device("cpu")):
         online = policy_spec.build(observation_space, int(actions.n), head).to(device)
         target = online
         if has_target:

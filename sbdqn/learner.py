@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, optim
 
 from sbdqn.errors import ConfigurationError, NonFiniteError
-from sbdqn.networks import FlatParameters, QNetwork, direct_step
+from sbdqn.networks import FlatParameters, QNetwork, direct_step, seeded
 from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
 from sbdqn.types import Batch, Loss, Prediction, Purpose
 
@@ -216,7 +216,7 @@ class Learner:
         """What all that is random draws from: this update's own generator, not the user's."""
         if not self.online.is_random:
             return nullcontext()
-        return _seeded(self._seed + update, self.flat.values.device)
+        return seeded(self._seed + update, self.flat.values.device)
 
     def _resample(self) -> None:
         """Draw fresh noise, independent in the two networks."""
@@ -254,13 +254,6 @@ def _predicted(network: QNetwork) -> _Predict:
 
 def _recorded(network: QNetwork) -> _Predict:
     return lambda obs: network.record(obs)[0]
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _share_in_mean(weight: Tensor) -> Tensor:

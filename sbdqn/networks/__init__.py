@@ -10,6 +10,7 @@ from sbdqn.networks.outputs import DuelingOutput, LinearOutput
 from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import MlpPolicy
 from sbdqn.networks.q_network import QNetwork
+from sbdqn.networks.randomness import seeded
 
 __all__ = [
     "CenteredRMSprop",
@@ -25,4 +26,5 @@ __all__ = [
     "NoisyLinear",
     "QNetwork",
     "direct_step",
+    "seeded",
 ]
