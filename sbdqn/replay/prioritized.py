@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbdqn.errors import NonFiniteError, require
+from sbdqn.errors import ConfigurationError, NonFiniteError, is_number, require
 from sbdqn.protocols import ReplayLayout, Schedule, value_at
 from sbdqn.replay.ring_replay import RingReplay
 from sbdqn.replay.storage import Storage, rows_for
@@ -45,8 +45,10 @@ class Prioritized:
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
-        require(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
-        require(0 < self.epsilon < float("inf"), "epsilon", self.epsilon, "above 0 and finite")
+        alpha, epsilon = self.alpha, self.epsilon
+        require(is_number(alpha) and 0 <= alpha <= 1, "alpha", alpha, "a number from 0 to 1")
+        fits = is_number(epsilon) and epsilon > 0
+        require(fits, "epsilon", epsilon, "a finite number above 0")
         if not isinstance(self.beta, Schedule):
             _require_exponent(self.beta)
 
@@ -84,26 +86,45 @@ class _ProportionalRule:
         return place, weight.astype(np.float32)
 
     def feedback(self, index: Tensor, surprise: Tensor) -> None:
-        """Give transitions that are still there the priority of their surprise.
+        """Give the transitions at these places the priority of their surprise.
+
+        What has been overwritten since the draw is left alone; a place that holds
+        another transition by now cannot be told from one that does not.
 
         Raises:
-            NonFiniteError: if a surprise is NaN or infinite.
+            NonFiniteError: if a surprise is NaN, infinite or negative.
         """
         place = np.asarray(index.to("cpu"))
         size = np.asarray(surprise.detach().to("cpu", torch.float64))
-        if not np.isfinite(size.max()):
+        if not (size.min() >= 0 and np.isfinite(size.max())):
             raise NonFiniteError(
-                "the surprise of a transition is not finite, so it cannot have a priority; look "
-                "for NaN in the observations, and at the scale of rewards and the learning rate"
+                f"surprises must be finite and at least 0 to make priorities, and are from "
+                f"{size.min()} to {size.max()}; look for NaN in the observations, at the scale of "
+                f"rewards and the learning rate, and at the loss of a head of your own"
             )
         priority = (size + self._spec.epsilon) ** self._spec.alpha
         self._highest = max(self._highest, float(priority.max()))
         self._tree.set(place, np.where(self._tree.get(place) > 0, priority, 0.0))
 
     def state_dict(self) -> dict[str, Any]:
-        """The priorities, and the highest of all times."""
+        """The priorities, the highest of all times, and what made them of surprises."""
         priority = self._tree.get(np.arange(self._storage.used))
-        return {"priority": torch.from_numpy(priority), "highest": self._highest}
+        return {
+            "priority": torch.from_numpy(priority),
+            "highest": self._highest,
+            "alpha": float(self._spec.alpha),
+            "epsilon": float(self._spec.epsilon),
+        }
+
+    def require_fit(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of another rule, or priorities that were made otherwise."""
+        mine = {"alpha": self._spec.alpha, "epsilon": self._spec.epsilon}
+        given = {name: state.get(name) for name in mine}
+        if mine != given:
+            raise ConfigurationError(
+                f"this replay makes priorities with {mine}, the stored one with {given}; use "
+                f"those, or the replay that was stored"
+            )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described."""
@@ -113,4 +134,4 @@ class _ProportionalRule:
 
 
 def _require_exponent(beta: float) -> None:
-    require(0 <= beta <= 1, "beta", beta, "from 0 to 1")
+    require(is_number(beta) and 0 <= beta <= 1, "beta", beta, "a number from 0 to 1")

@@ -27,8 +27,11 @@ class DrawRule(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """All that later draws depend on, but for the storage and the generator."""
 
+    def require_fit(self, state: Mapping[str, Any]) -> None:
+        """Refuse, with a `ConfigurationError`, a state that is not of such a rule."""
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` described."""
+        """Become what `state_dict` described; the storage has done so before."""
 
 
 class RingReplay:
@@ -96,7 +99,12 @@ class RingReplay:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` described."""
+        """Become what `state_dict` described, or, if that does not fit, stay as it is.
+
+        Raises:
+            ConfigurationError: if it is of a replay of another shape or rule.
+        """
+        self._rule.require_fit(state["rule"])
         self.storage.load_state_dict(state["storage"])
         self._rule.load_state_dict(state["rule"])
         self._rng.bit_generator.state = state["rng"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay.ring_replay import RingReplay
 from sbdqn.replay.storage import Storage
@@ -45,6 +46,14 @@ class _UniformRule:
     def state_dict(self) -> dict[str, Any]:
         """Nothing: a uniform draw depends on the storage alone."""
         return {}
+
+    def require_fit(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of a rule that has some."""
+        if state:
+            raise ConfigurationError(
+                f"this replay draws uniformly, and the stored one has {', '.join(state)} besides "
+                f"its transitions; use the replay that was stored"
+            )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to become."""

@@ -243,20 +243,21 @@ def test_beta_rises_by_absolute_steps(steps: int, beta: float, total: int, episo
 def test_a_beta_that_leaves_its_range_is_refused_when_it_does() -> None:
     replay = one_two_four(replace(PLAIN, beta=Linear(0.5, 1.5, 10)))
     replay.sample(4, Clock(5))
-    with pytest.raises(ConfigurationError, match=r"beta must be from 0 to 1, not 1\.1"):
+    with pytest.raises(ConfigurationError, match=r"beta must be a number from 0 to 1, not 1\.1"):
         replay.sample(4, Clock(6))
 
 
 @pytest.mark.parametrize(
     ("name", "given", "accepted"),
     [
-        *(("alpha", value, "from 0 to 1") for value in (-0.1, 1.1, math.nan)),
-        *(("beta", value, "from 0 to 1") for value in (-0.1, 1.1, math.nan)),
-        *(("epsilon", value, "above 0 and finite") for value in (0.0, -1.0, math.inf, math.nan)),
+        *(("alpha", value, "a number from 0 to 1") for value in (-0.1, 1.1, math.nan)),
+        *(("beta", value, "a number from 0 to 1") for value in (-0.1, 1.1, math.nan)),
+        *(("epsilon", value, "a finite number above 0") for value in (0.0, -1.0, math.inf)),
+        *((name, value, "a .*") for name in ("alpha", "beta", "epsilon") for value in ("x", True)),
     ],
 )
-def test_what_has_no_meaning_is_refused(name: str, given: float, accepted: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name} must be {accepted}, not {given}"):
+def test_what_has_no_meaning_is_refused(name: str, given: Any, accepted: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be {accepted}, not {given!r}"):
         Prioritized(**{name: given})
 
 
@@ -271,14 +272,14 @@ def test_the_spec_is_a_value() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])  # NaN ** 0 would be 1
-@pytest.mark.parametrize("given", [math.nan, math.inf])
-def test_a_surprise_that_is_not_finite_is_refused_and_changes_nothing(
+@pytest.mark.parametrize("given", [math.nan, math.inf, -1.0, -math.inf])
+def test_a_surprise_that_is_not_finite_or_negative_is_refused_and_changes_nothing(
     given: float, alpha: float
 ) -> None:
     replay = filled(replace(PLAIN, alpha=alpha))
     surprise(replay, {0: 0.5, 1: 1.5, 2: 3.5})
     before = copy.deepcopy(replay.state_dict()["rule"])
-    with pytest.raises(NonFiniteError, match="the surprise of a transition is not finite"):
+    with pytest.raises(NonFiniteError, match="surprises must be finite and at least 0"):
         surprise(replay, {0: 1.0, 1: given, 2: 9.0})
     after = replay.state_dict()["rule"]
     assert torch.equal(after["priority"], before["priority"])
@@ -522,6 +523,19 @@ def test_the_highest_priority_is_part_of_the_state() -> None:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     add(second, 3)
     assert priorities(second) == {0: 1.0, 1: 2.0, 2: 0.5, 3: 4.0}
+
+
+@pytest.mark.parametrize(
+    "spec", [Uniform(), replace(PLAIN, alpha=0.0), replace(PLAIN, epsilon=0.25)]
+)
+def test_priorities_that_were_made_otherwise_are_refused_and_change_nothing(spec: Any) -> None:
+    replay, other = filled(PLAIN), spec.build(LAYOUT)
+    for mine, given in ((replay, other), (other, replay)):
+        before = mine.stored
+        with pytest.raises(ConfigurationError, match="the stored one"):
+            mine.load_state_dict(given.state_dict())
+        assert mine.stored == before
+    replay.sample(8, NOW)
 
 
 def test_a_state_of_another_size_is_refused() -> None:
