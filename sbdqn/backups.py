@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sbdqn.errors import require
+from sbdqn.errors import is_number, require
 from sbdqn.protocols import QFunction
 from sbdqn.types import Batch, Bootstrap
 
@@ -69,15 +69,17 @@ class Munchausen:
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
-        require(0 <= self.alpha <= 1, "alpha", self.alpha, "from 0 to 1")
+        alpha, temperature, clip = self.alpha, self.temperature, self.clip
+        require(is_number(alpha) and 0 <= alpha <= 1, "alpha", alpha, "a number from 0 to 1")
         require(
-            0 < self.temperature < float("inf"),
+            is_number(temperature) and temperature > 0,
             "temperature",
-            self.temperature,
-            "above 0 and finite",
+            temperature,
+            "a finite number above 0",
             "use Greedy() for its limit at 0",
         )
-        require(self.clip <= 0, "clip", self.clip, "at most 0")
+        is_clip = is_number(clip) or clip == float("-inf")  # which clips nothing
+        require(is_clip and clip <= 0, "clip", clip, "a number of at most 0")
 
     def __call__(
         self, batch: Batch, following_q: Tensor, online: QFunction, target: QFunction

@@ -4,7 +4,8 @@ Every one derives from `SbdqnError` and from the built-in exception that a
 caller would catch without knowing this library.
 """
 
-from numbers import Integral
+from math import isfinite
+from numbers import Integral, Real
 
 
 class SbdqnError(Exception):
@@ -64,6 +65,11 @@ def require(satisfied: bool, name: str, given: object, accepted: str, hint: str 
     if not satisfied:
         advice = f"; {hint}" if hint else ""
         raise ConfigurationError(f"{name} must be {accepted}, not {given!r}{advice}")
+
+
+def is_number(given: object) -> bool:
+    """Whether something is a finite real number, and no truth value."""
+    return isinstance(given, Real) and not isinstance(given, bool) and isfinite(given)
 
 
 def require_count(name: str, given: object, lowest: int = 1) -> None:

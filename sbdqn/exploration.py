@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sbdqn.errors import require
+from sbdqn.errors import is_number, require
 from sbdqn.protocols import Schedule, value_at
 from sbdqn.types import Array, Clock, FloatArray, IntArray
 
@@ -42,7 +42,8 @@ class EpsilonGreedy:
         """Refuse what has no meaning."""
         if not isinstance(self.epsilon, Schedule):
             _require_probability(self.epsilon)
-        require(0 <= self.ladder < float("inf"), "ladder", self.ladder, "a number of at least 0")
+        fits = is_number(self.ladder) and self.ladder >= 0
+        require(fits, "ladder", self.ladder, "a finite number of at least 0")
 
     def select(
         self,
@@ -133,10 +134,10 @@ class Boltzmann:
 
 
 def _require_probability(epsilon: float) -> None:
-    require(0 <= epsilon <= 1, "epsilon", epsilon, "from 0 to 1")
+    require(is_number(epsilon) and 0 <= epsilon <= 1, "epsilon", epsilon, "a number from 0 to 1")
 
 
 def _require_positive(temperature: float) -> None:
-    require(
-        temperature > 0, "temperature", temperature, "above 0", "use Greedy() for its limit at 0"
-    )
+    fits = is_number(temperature) and temperature > 0
+    advice = "use Greedy() for its limit at 0"
+    require(fits, "temperature", temperature, "a finite number above 0", advice)

@@ -18,7 +18,7 @@ from sbdqn.training import Cadence
 
 
 def _by_name(axis: str) -> dict[str, Any]:
-    """The specs of an axis that need no argument: `epsilon_greedy` for `EpsilonGreedy`."""
+    """The specs of an axis that need no argument: `implicit_quantile` for `ImplicitQuantile`."""
     return {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.partition(".")[2]).lower(): spec
         for name, spec in SPECS.items()

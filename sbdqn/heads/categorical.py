@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sbdqn.errors import require, require_count
+from sbdqn.errors import is_number, require, require_count
 from sbdqn.types import Batch, Bootstrap, Loss, Prediction
 
 
@@ -38,8 +38,16 @@ class Categorical:
         """Refuse what is no support."""
         require_count("atoms", self.atoms, lowest=2)
         bounds = (self.low, self.high)
-        is_interval = float("-inf") < self.low < self.high < float("inf")
+        is_interval = all(map(is_number, bounds)) and self.low < self.high
         require(is_interval, "(low, high)", bounds, "two finite numbers, the lower one first")
+        support = torch.linspace(self.low, self.high, self.atoms, dtype=torch.float64)
+        gaps = support.float().diff()
+        require(
+            bool((gaps > 0).all() and gaps.sum().isfinite()),
+            "(low, high)",
+            bounds,
+            f"apart enough for {self.atoms} different numbers of float32, and within its range",
+        )
 
     @property
     def width(self) -> int:

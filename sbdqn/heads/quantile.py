@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sbdqn.errors import require, require_count
+from sbdqn.errors import is_number, require, require_count
 from sbdqn.types import Batch, Bootstrap, Loss, Prediction
 
 
@@ -96,10 +96,15 @@ def quantile_loss(
     return Loss(value, surprise)
 
 
-def require_kappa(given: float) -> None:
+def require_kappa(given: object) -> None:
     """Refuse what is no error at which a loss could bend.
 
     Raises:
-        ConfigurationError: if it is negative, infinite or NaN.
+        ConfigurationError: if it is negative, so small that dividing by it
+            overflows, infinite or NaN.
     """
-    require(0 <= given < float("inf"), "kappa", given, "a number of at least 0")
+    fits = is_number(given) and (given == 0 or given >= _SMALLEST_KAPPA)  # type: ignore[operator]
+    require(fits, "kappa", given, f"0 or a finite number of at least {_SMALLEST_KAPPA}")
+
+
+_SMALLEST_KAPPA = 1e-6

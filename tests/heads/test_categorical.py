@@ -314,3 +314,9 @@ def test_nan_goes_through_to_where_it_is_reported() -> None:
     nowhere = believing([[1.0, 0.0]], bonus=[math.nan])
     target = HEAD.target(batch([0.0], [1.0]), nowhere, holding([[1.0, 0.0, 0.0, 0.0]] * 2))
     assert target.isnan().any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e8, 1e8 + 1), (-3e38, 3e38), (-1e39, 1e39), ("a", 1)])
+def test_atoms_that_float32_cannot_tell_apart_or_hold_are_refused(low: Any, high: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"\(low, high\) must be "):
+        Categorical(51, low, high)

@@ -177,9 +177,9 @@ def test_what_is_no_number_of_quantiles_is_refused(quantiles: Any) -> None:
         Quantile(quantiles)
 
 
-@pytest.mark.parametrize("kappa", [-0.1, math.inf, math.nan])
-def test_an_error_at_which_no_loss_can_bend_is_refused(kappa: float) -> None:
-    with pytest.raises(ConfigurationError, match=f"kappa must be .* at least 0, not {kappa}"):
+@pytest.mark.parametrize("kappa", [-0.1, 1e-40, math.inf, math.nan, "1", True])
+def test_an_error_at_which_no_loss_can_bend_is_refused(kappa: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"kappa must be 0 or .*, not {kappa!r}"):
         Quantile(kappa=kappa)
 
 
