@@ -6,7 +6,7 @@ A recipe is a mapping of `DQN`'s parameters::
 
 `rainbow` has the hyperparameters of its paper, which are for Atari and its
 millions of transitions. `rainbow_classic` has the same parts on this library's
-defaults, for tasks such as CartPole. What the sources count in frames is in
+defaults, scaled to tasks such as CartPole. What the sources count in frames is in
 transitions here, of 4 frames each. Epsilon and beta move from the first
 transition on, where the published code begins with the first update.
 """
