@@ -79,22 +79,36 @@ def _network(head: Head) -> QNetwork:
 def _case(head: Head) -> _Case:
     network = _network(head)
     obs, next_obs = torch.randn(2, _B, 4)
-    batch = Batch(
-        obs=obs,
-        action=torch.arange(_B) % _A,
-        reward=torch.linspace(-0.5, 0.5, _B),
-        next_obs=next_obs,
-        discount=torch.linspace(0.5, 0.99, _B),
-        weight=torch.ones(_B),
-        index=torch.arange(_B),
-    )
     with torch.no_grad():
         online = network.predict(obs, Purpose.LEARN)
         following = network.predict(next_obs, Purpose.TARGET)
+    centre, spread = _range(head, online)
+    discount = torch.linspace(0.5, 0.99, _B)
+    batch = Batch(
+        obs=obs,
+        action=torch.arange(_B) % _A,
+        reward=(1 - discount) * centre + spread * torch.linspace(-0.5, 0.5, _B),
+        next_obs=next_obs,
+        discount=discount,
+        weight=torch.ones(_B),
+        index=torch.arange(_B),
+    )
     policy = torch.rand(_B, _A) + 0.1
     policy /= policy.sum(dim=1, keepdim=True)
-    bootstrap = Bootstrap(policy, 0.1 * torch.randn(_B), 0.1 * torch.rand(_B, _A))
-    return _Case(online, following, batch, bootstrap)
+    bonus, penalty = 0.1 * spread * torch.randn(_B), 0.1 * spread * torch.rand(_B, _A)
+    return _Case(online, following, batch, Bootstrap(policy, bonus, penalty))
+
+
+def _range(head: Head, like: Prediction) -> tuple[float, float]:
+    """Where the returns lie that a head predicts, and how far apart: mean and deviation."""
+    q = head.q(_spread(like))
+    return float(q.mean()), float(q.std())
+
+
+def _outside(head: Head, like: Prediction) -> tuple[Tensor, Tensor]:
+    """Rewards (B,) far below and far above all that a head predicts."""
+    centre, spread = _range(head, like)
+    return torch.full((_B,), centre - 1e6 * spread), torch.full((_B,), centre + 1e6 * spread)
 
 
 def _is_a_frozen_dataclass(head: Head) -> None:
@@ -130,9 +144,10 @@ def _fractions_are_from_0_to_1(head: Head) -> None:
 
 
 def _q_is_one_number_for_each_action(head: Head) -> None:
-    expect_tensor("q(prediction)", head.q(_case(head).online), (_B, _A))
     network = _network(head)
     with torch.no_grad():
+        online = network.predict(torch.randn(_B, 4), Purpose.LEARN)
+        expect_tensor("q(prediction)", head.q(online), (_B, _A))
         for purpose in Purpose:
             expect_tensor(f"q for {purpose}", network.q(torch.randn(_B, 4), purpose), (_B, _A))
 
@@ -175,8 +190,8 @@ def _transitions_do_not_depend_on_each_other(head: Head) -> None:
 
 
 def _bonus_adds_like_reward(head: Head) -> None:
-    _, following, batch, bootstrap = _case(head)
-    more = 0.25 * torch.rand(_B) + 0.1
+    online, following, batch, bootstrap = _case(head)
+    more = _range(head, online)[1] * (0.25 * torch.rand(_B) + 0.1)
     by_bonus = bootstrap._replace(bonus=bootstrap.bonus + more)
     by_reward = batch._replace(reward=batch.reward + more)
     plain = head.target(batch, bootstrap, following)
@@ -188,8 +203,8 @@ def _bonus_adds_like_reward(head: Head) -> None:
 
 
 def _penalty_is_subtracted_and_the_discount_counts_once(head: Head) -> None:
-    _, following, batch, bootstrap = _case(head)
-    more = torch.rand(_B) + 0.5
+    online, following, batch, bootstrap = _case(head)
+    more = _range(head, online)[1] * (torch.rand(_B) + 0.5)
     by_penalty = bootstrap._replace(penalty=bootstrap.penalty + more.unsqueeze(1))
     by_reward = batch._replace(reward=batch.reward - batch.discount * more)
     penalty = head.target(batch, by_penalty, following)
@@ -211,7 +226,7 @@ def _terminal_transitions_ignore_the_future(head: Head) -> None:
 
 
 def _the_policy_says_which_actions_are_followed(head: Head) -> None:
-    _, following, batch, bootstrap = _case(head)
+    online, following, batch, bootstrap = _case(head)
     first, second = (_believing(bootstrap, action) for action in (0, 1))
     target = head.target(batch, first, following)
     advice = f"weigh the next actions by bootstrap.policy: {_TARGET_RULE}"
@@ -219,7 +234,7 @@ def _the_policy_says_which_actions_are_followed(head: Head) -> None:
     expect(not is_close(target, head.target(batch, second, following)), expected, "none", advice)
     values, penalty = following.values.clone(), first.penalty.clone()
     values[:, 1:] += torch.randn_like(values[:, 1:])
-    penalty[:, 1:] += 1.0
+    penalty[:, 1:] += _range(head, online)[1]
     ignoring = head.target(
         batch, first._replace(penalty=penalty), following._replace(values=values)
     )
@@ -262,29 +277,27 @@ def _loss_teaches_the_action_taken_and_no_other(head: Head) -> None:
 
 def _large_errors_are_finite_and_still_teach(head: Head) -> None:
     case = _case(head)
-    reward = torch.tensor([1e6, -1e6]).repeat(_B)[:_B]
+    below, above = _outside(head, case.online)
+    reward = torch.where(torch.arange(_B) % 2 == 0, above, below)
     case = case._replace(batch=case.batch._replace(reward=reward))
+    where = f"at rewards of {float(above[0]):.1g}"
     value, surprise = _loss(head, case, case.online)
-    expect_finite("loss.value at rewards of 1e6", value)
-    expect_finite("loss.surprise at rewards of 1e6", surprise)
+    expect_finite(f"loss.value {where}", value)
+    expect_finite(f"loss.surprise {where}", surprise)
     gradient = _gradient(head, case, case.online)
-    expect_finite("the loss's gradient at rewards of 1e6", gradient)
+    expect_finite(f"the loss's gradient {where}", gradient)
     taught = gradient.flatten(1).abs().sum(dim=1)
     advice = "limit the gradient of the error, as Huber's loss does; clamping the loss zeroes it"
-    expected = "a gradient at rewards of 1e6"
-    expect(bool((taught > 0).all()), expected, f"sizes {taught.tolist()}", advice)
+    expect(bool((taught > 0).all()), f"a gradient {where}", f"sizes {taught.tolist()}", advice)
 
 
-def _values_learn_the_return_that_they_are_told(head: Head) -> None:
+def _values_learn_the_return_that_they_are_told_and_it_surprises_least(head: Head) -> None:
     case = _case(head)
     rows = torch.arange(_B)
     wanted = head.q(_spread(case.online))[rows, case.action].detach()
     values = _spread(case.online).values.requires_grad_()
     learning = case.online._replace(values=values)
-    batch = case.batch._replace(reward=wanted, discount=torch.zeros(_B))
-    nothing = torch.zeros(_B, _A)
-    bootstrap = Bootstrap(case.bootstrap.policy, nothing[:, 0], nothing)
-    target = head.target(batch, bootstrap, case.following)
+    target = _told(head, case, wanted)
     optimizer = torch.optim.Adam([values])
     for step in range(300):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
@@ -296,6 +309,33 @@ def _values_learn_the_return_that_they_are_told(head: Head) -> None:
     expected = f"q to reach {_listed(wanted)} by 300 gradient steps on that reward"
     advice = "the loss must be least where q equals the target: compare signs and scales of both"
     expect(error < 0.1 * float(wanted.max() - wanted.min()), expected, _listed(found), advice)
+    known = head.loss(learning, case.action, target).surprise
+    advice = "return the absolute error, or a distance that grows with it: it becomes a priority"
+    for reward in _outside(head, case.online):
+        surprise = head.loss(learning, case.action, _told(head, case, reward)).surprise
+        expected = f"more surprise at a reward of {float(reward[0]):.1g} than at what was learned"
+        compared = f"{_listed(surprise)}, and {_listed(known)} there"
+        expect(bool((surprise > known).all()), expected, compared, advice)
+
+
+def _loss_weighs_errors_by_the_fractions(head: Head) -> None:
+    if not isinstance(head, SampledHead):
+        return
+    case = _case(head)
+    fractions = case.online.fractions
+    assert fractions is not None
+    low, high = (
+        case.online._replace(fractions=torch.full_like(fractions, level)) for level in (0.1, 0.9)
+    )
+    below, above = _outside(head, case.online)
+    for reward, side, cheap, dear in ((above, "above", low, high), (below, "below", high, low)):
+        target = _told(head, case, reward)
+        less, more = (head.loss(each, case.action, target).value for each in (cheap, dear))
+        order = "more" if dear is high else "less"
+        expected = f"targets {side} the values to cost {order} at fraction 0.9 than at 0.1"
+        found = f"costs of {_listed(more)} where they should be above {_listed(less)}"
+        advice = "weigh errors by prediction.fractions, where the target is above, else by 1 - them"
+        expect(bool((more > less).all()), expected, found, advice)
 
 
 def _its_own_gradient_is_that_of_autograd(head: Head) -> None:
@@ -345,6 +385,14 @@ def _loss(head: Head, case: _Case, online: Prediction) -> Loss:
     return head.loss(online, case.action, target)
 
 
+def _told(head: Head, case: _Case, reward: Tensor) -> Tensor:
+    """The target at an end with this reward (B,)."""
+    batch = case.batch._replace(reward=reward, discount=torch.zeros(_B))
+    nothing = torch.zeros(_B, _A)
+    bootstrap = Bootstrap(case.bootstrap.policy, nothing[:, 0], nothing)
+    return head.target(batch, bootstrap, case.following)
+
+
 def _gradient(head: Head, case: _Case, online: Prediction) -> Tensor:
     """Of the sum of the losses by the values (B, A, N)."""
     values = online.values.detach().clone().requires_grad_()
@@ -392,6 +440,7 @@ _STEPS = (
     _the_policy_says_which_actions_are_followed,
     _loss_teaches_the_action_taken_and_no_other,
     _large_errors_are_finite_and_still_teach,
-    _values_learn_the_return_that_they_are_told,
+    _values_learn_the_return_that_they_are_told_and_it_surprises_least,
+    _loss_weighs_errors_by_the_fractions,
     _its_own_gradient_is_that_of_autograd,
 )

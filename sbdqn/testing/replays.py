@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sbdqn.encoding import NotEncodableError, decode, encode
+from sbdqn.networks import seeded
 from sbdqn.protocols import Replay, ReplayLayout, ReplaySpec
 from sbdqn.testing.counting import CountingEnvs
 from sbdqn.testing.errors import CheckFailedError
@@ -177,6 +178,21 @@ def _what_is_drawn_has_happened_after_feedback_too(subject: _Subject) -> None:
     envs.expect_true(_draw(replay, 256), _GAMMA)
 
 
+def _feedback_may_come_late(subject: _Subject) -> None:
+    replay, envs = subject.built(_CAPACITY)
+    for step in range(_AROUND_THE_RING):
+        if step % 20 == 0:
+            index = _draw(replay, 64).index
+        _feed(replay, envs, 1)
+        replay.feedback(index, 10 * torch.rand(64))
+        try:
+            envs.expect_true(_draw(replay, 16), _GAMMA)
+        except CheckFailedError as failure:
+            advice = "leave places alone that have been overwritten and are not sampleable again"
+            expected = "true transitions after feedback to places that were drawn before the last"
+            expect(False, f"{expected} {step % 20 + 1} row(s)", f"one ({failure})", advice)
+
+
 def _expect_weights(batch: Batch) -> None:
     inside = bool(((batch.weight > 0) & (batch.weight <= 1)).all())
     advice = "divide importance weights by the largest of the batch; 1 where there are none"
@@ -298,9 +314,9 @@ def _global_generators_at(seed: int) -> Iterator[None]:
     before, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
     try:
-        yield
+        with seeded(seed, torch.device("cpu")):
+            yield
     finally:
         random.setstate(before)
         np.random.set_state(numbers)  # noqa: NPY002
@@ -314,6 +330,7 @@ _STEPS = (
     _a_batch_has_its_shapes_and_dtypes,
     _what_is_drawn_has_happened,
     _what_is_drawn_has_happened_after_feedback_too,
+    _feedback_may_come_late,
     _tails_of_episodes_are_drawn,
     _rows_are_copied,
     _a_batch_keeps_its_values_while_rows_are_added,
