@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import gymnasium as gym
 import numpy as np
 
 from sbdqn import __version__, recipes
@@ -167,11 +168,14 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"Saved {output}; playing {EPISODES} greedy episodes")
     returns = _play(model, arguments.env, EPISODES, arguments.seed)
     early = model.num_timesteps < arguments.timesteps
+    updates = f"{model._n_updates:,}"
+    if not model._n_updates:
+        updates += f": learning_starts={model.learning_starts:,} transitions come first"
     _report(
         {
             "environment": arguments.env,
             "timesteps": f"{model.num_timesteps:,}" + (", interrupted" if early else ""),
-            "updates": f"{model._n_updates:,}",
+            "updates": updates,
             "time": f"{seconds:.1f} s, {model.num_timesteps / seconds:,.0f} steps/s",
             "return": _described(returns),
             "saved to": str(output),
@@ -233,6 +237,7 @@ def _recipe(name: str) -> recipes.Recipe:
 def _show_recipes(arguments: argparse.Namespace) -> None:
     if arguments.recipe is None:
         _report({name: recipe.summary for name, recipe in recipes.by_name().items()})
+        print("\nThose of the papers are for Atari and millions of transitions.")
     else:
         recipe = _recipe(arguments.recipe)
         print(recipe.summary)
@@ -295,6 +300,12 @@ def _progress_bar() -> list[BaseCallback]:
 def _play(model: DQN, env_id: str, episodes: int, seed: int | None) -> list[float]:
     """The returns of greedy episodes, in environments of their own."""
     n_envs = min(EVALUATION_ENVS, episodes)
+    limit = (model.env_kwargs or {}).get("max_episode_steps", gym.spec(env_id).max_episode_steps)
+    if limit is None:
+        print(
+            f"{env_id} has no time limit, so an episode may never end (Ctrl-C ends this); "
+            f"--set env_kwargs=\"{{'max_episode_steps':500}}\" when training sets one"
+        )
     env = make_vector_env(env_id, n_envs, model.vectorization, model.env_kwargs)
     try:
         returns, _ = evaluate_policy(model, env, episodes, return_episode_rewards=True, seed=seed)

@@ -174,7 +174,8 @@ def _named_or(registry: Mapping[str, object], *protocols: type) -> Check:
             known = not isinstance(value, type) and isinstance(value, protocols)
         if not known:
             options = ", ".join(map(repr, registry))
-            _fail(name, value, f"{options}, or an object that has the methods of one")
+            hint = f", such as {value.__name__}(...)" if isinstance(value, type) else ""
+            _fail(name, value, f"{options}, or an object that has the methods of one{hint}")
 
     return check
 

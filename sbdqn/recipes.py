@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sbdqn.backups import Munchausen
+from sbdqn.errors import require
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
 from sbdqn.replay import Prioritized
@@ -38,6 +39,7 @@ class Recipe(dict[str, Any]):
 
     def __init__(self, summary: str, *parts: Mapping[str, Any]) -> None:
         super().__init__()
+        require(isinstance(summary, str), "summary", summary, "text, before the parts")
         self.summary = summary
         for part in map(copy.deepcopy, parts):
             network = {**self.get("policy_kwargs", {}), **part.get("policy_kwargs", {})}

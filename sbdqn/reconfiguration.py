@@ -66,7 +66,7 @@ def _with_field(parameters: Mapping[str, Any], outer: str, inner: str, value: ob
     if inner not in names:
         raise ConfigurationError(
             f"{outer}={parameters[outer]!r} has no field {inner!r}; "
-            + (f"it has {', '.join(names)}" if names else f"pass {outer} as an object first")
+            + (f"its fields are {', '.join(names)}" if names else f"choose another {outer}, or pass an object")
         )
     return replace(spec, **{inner: value})
 

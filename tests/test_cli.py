@@ -136,10 +136,33 @@ def test_a_recipe_sets_its_parameters_and_set_overrides_and_adds_to_them() -> No
     assert recipe["head"] == heads.Categorical(101, -100.0, 100.0)  # which nobody has changed
 
 
+def test_a_training_without_updates_says_what_comes_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "CartPole-v1", "--timesteps", "50", "--output", "model"]) == 0
+    out = capsys.readouterr().out
+    assert "0: learning_starts=100 transitions come first" in out
+    assert "no time limit" not in out
+
+
+def test_an_environment_without_a_time_limit_is_announced_before_it_is_played(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["train", "tests/Chain-v0", "--timesteps", "10", "--output", "model"]
+    assert main(arguments) == 0
+    assert (
+        "tests/Chain-v0 has no time limit, so an episode may never end" in capsys.readouterr().out
+    )
+    limited = ["--set", "env_kwargs={'max_episode_steps':20}"]
+    assert main([*arguments, *limited]) == 0
+    assert "no time limit" not in capsys.readouterr().out
+
+
 def test_recipes_are_listed_with_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipes.by_name())
+    assert [line.split()[0] for line in lines[:-2]] == list(recipes.by_name())
+    assert lines[-1] == "Those of the papers are for Atari and millions of transitions."
     assert f"{'rainbow':<26}{recipes.rainbow.summary}" in lines
 
 

@@ -14,6 +14,7 @@ import torch
 from sbdqn import DQN, evaluate_policy, recipes
 from sbdqn.backups import Munchausen
 from sbdqn.callbacks import BaseCallback
+from sbdqn.errors import ConfigurationError
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
 from sbdqn.networks import CenteredRMSprop
@@ -198,6 +199,11 @@ def test_parts_override_what_comes_before_and_share_the_network() -> None:
     }
     assert first["policy_kwargs"] == {"dueling": True, "net_arch": (8,)}
     assert recipe.summary == "mine"
+
+
+def test_a_recipe_without_a_summary_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="summary must be text, before the parts"):
+        Recipe(recipes.rainbow, {"gamma": 0.9})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -28,7 +28,7 @@ class Scalar:
     def __post_init__(self) -> None:
         """Refuse an unknown error."""
         if self.error not in ("huber", "mse"):
-            raise ConfigurationError(f"loss must be 'huber' or 'mse', not {self.error!r}")
+            raise ConfigurationError(f"error must be 'huber' or 'mse', not {self.error!r}")
 
     @property
     def width(self) -> int:

@@ -179,5 +179,5 @@ def test_surprise_is_the_absolute_error_and_carries_no_gradient(error: str) -> N
 
 
 def test_an_unknown_error_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="loss must be 'huber' or 'mse', not 'mae'"):
+    with pytest.raises(ConfigurationError, match="error must be 'huber' or 'mse', not 'mae'"):
         Scalar("mae")  # type: ignore[arg-type]
