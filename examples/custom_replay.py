@@ -42,8 +42,7 @@ class Recent:
         return Storage.nbytes(layout) + 8 * (layout.capacity + 2 * layout.n_envs)
 
     def build(self, layout) -> RingReplay:
-        storage = Storage(layout)
-        return RingReplay(storage, Later(storage), layout.seed)
+        return RingReplay(storage := Storage(layout), Later(storage), layout.seed)
 
 
 def main() -> None:
