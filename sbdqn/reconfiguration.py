@@ -64,9 +64,9 @@ def _with_field(parameters: Mapping[str, Any], outer: str, inner: str, value: ob
         spec = _AXES[outer](parameters)
     names = [key.partition("__")[2] for key in nested(outer, spec)]
     if inner not in names:
+        accepted = f"its fields are {', '.join(names)}" if names else f"pass {outer} as an object"
         raise ConfigurationError(
-            f"{outer}={parameters[outer]!r} has no field {inner!r}; "
-            + (f"its fields are {', '.join(names)}" if names else f"choose another {outer}, or pass an object")
+            f"{outer}={parameters[outer]!r} has no field {inner!r}; {accepted}"
         )
     return replace(spec, **{inner: value})
 

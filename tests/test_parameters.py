@@ -425,7 +425,7 @@ def test_a_field_and_its_spec_can_be_set_together() -> None:
         ("gama__x", "unknown parameter 'gama__x'"),
         ("head__eror", "head='scalar' has no field 'eror'; its fields are error"),
         ("tau__x", r"tau=\S+ has no field 'x'"),
-        ("exploration__epsilon", "'epsilon_greedy' has no field 'epsilon'; choose another expl"),
+        ("exploration__epsilon", "'epsilon_greedy' has no field 'epsilon'; pass exploration as an"),
         ("policy__bogus", "policy_kwargs of MlpPolicy must be among .*'bogus'"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 from sbdqn.errors import ConfigurationError
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
-from sbdqn.networks import FlatParameters, MlpPolicy, NoisyLinear, QNetwork
+from sbdqn.networks import FlatParameters, Impala, MlpPolicy, Nature, NoisyLinear, QNetwork
 from sbdqn.protocols import Head
 from sbdqn.types import Prediction, Purpose
 
@@ -394,3 +394,19 @@ def test_every_weight_of_every_kind_of_network_learns(
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("name", "body"), [("nature", Nature), ("impala", Impala)])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_body_for_images_goes_by_its_name(name: str, body: Any, normalize: bool) -> None:
+    space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+    network = MlpPolicy(features_extractor=name, normalize_images=normalize).build(
+        space, 2, Scalar()
+    )
+    assert type(network.encoder) is body
+    assert network.encoder[0].divisor == (255.0 if normalize else 1.0)
+
+
+def test_images_as_they_are_for_a_callable_that_sees_them_so_anyway_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="normalize_images=False would have no effect"):
+        MlpPolicy(features_extractor=Nature, normalize_images=False)

@@ -24,6 +24,20 @@ def test_the_seed_says_what_is_drawn_and_the_users_generator_goes_on() -> None:
     assert inside.tolist() == torch.rand(3, generator=torch.Generator().manual_seed(5)).tolist()
 
 
+@pytest.mark.parametrize("name", ["cuda:1", "cuda"])
+def test_on_a_gpu_its_own_generator_is_seeded_too_and_restored(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2))
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    with seeded(5, torch.device(name)):
+        assert [gpu.initial_seed() for gpu in gpus] == [1, 5]
+        torch.rand(3, generator=gpus[1])
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(2))
+    assert torch.rand(3, generator=gpus[1]).tolist() == expected.tolist()
+
+
 def test_a_model_on_the_cpu_leaves_the_generators_of_gpus_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
