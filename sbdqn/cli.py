@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import gymnasium as gym
 import numpy as np
 
 from sbdqn import __version__, recipes
 from sbdqn.callbacks import BaseCallback, ProgressBarCallback
 from sbdqn.dqn import DQN
-from sbdqn.envs import make_vector_env
+from sbdqn.envs import has_time_limit, make_vector_env
 from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
 from sbdqn.evaluation import evaluate_policy
 from sbdqn.persistence import with_suffix
@@ -300,13 +299,12 @@ def _progress_bar() -> list[BaseCallback]:
 def _play(model: DQN, env_id: str, episodes: int, seed: int | None) -> list[float]:
     """The returns of greedy episodes, in environments of their own."""
     n_envs = min(EVALUATION_ENVS, episodes)
-    limit = (model.env_kwargs or {}).get("max_episode_steps", gym.spec(env_id).max_episode_steps)
-    if limit is None:
+    env = make_vector_env(env_id, n_envs, model.vectorization, model.env_kwargs)
+    if not has_time_limit(env):
         print(
             f"{env_id} has no time limit, so an episode may never end (Ctrl-C ends this); "
             f"--set env_kwargs=\"{{'max_episode_steps':500}}\" when training sets one"
         )
-    env = make_vector_env(env_id, n_envs, model.vectorization, model.env_kwargs)
     try:
         returns, _ = evaluate_policy(model, env, episodes, return_episode_rewards=True, seed=seed)
     finally:

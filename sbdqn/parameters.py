@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -12,7 +10,7 @@ import torch
 
 from sbdqn import specs
 from sbdqn.envs.making import VECTORIZATIONS
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, is_integer, is_number
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 
 Value = TypeVar("Value")
@@ -73,21 +71,13 @@ def _fail(name: str, given: object, accepted: str) -> None:
     raise ConfigurationError(f"{name} must be {accepted}, not {given!r}")
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _integer(lowest: int, *others: object, also: str = "") -> Check:
     accepted = f"an integer of at least {lowest}{also}"
 
     def check(name: str, value: object) -> None:
         if any(value is other for other in others):
             return
-        if not (_is_integer(value) and value >= lowest):  # type: ignore[operator]
+        if not (is_integer(value) and value >= lowest):  # type: ignore[operator]
             _fail(name, value, accepted)
 
     return check
@@ -95,25 +85,25 @@ def _integer(lowest: int, *others: object, also: str = "") -> Check:
 
 def _between(low: float, high: float) -> Check:
     def check(name: str, value: Any) -> None:
-        if not (_is_real(value) and low <= value <= high):
+        if not (is_number(value) and low <= value <= high):
             _fail(name, value, f"a number from {low:g} to {high:g}")
 
     return check
 
 
 def _above_zero_up_to_one(name: str, value: Any) -> None:
-    if not (_is_real(value) and 0 < value <= 1):
+    if not (is_number(value) and 0 < value <= 1):
         _fail(name, value, "a number above 0 and at most 1")
 
 
 def _learning_rate(name: str, value: Any) -> None:
     is_function = isinstance(value, Schedule) or callable(value)
-    if isinstance(value, type) or not (is_function or (_is_real(value) and value > 0)):
+    if isinstance(value, type) or not (is_function or (is_number(value) and value > 0)):
         _fail(name, value, "a number above 0, a schedule, or a function of the progress remaining")
 
 
 def _positive_or_none(name: str, value: Any) -> None:
-    if value is not None and not (_is_real(value) and value > 0):
+    if value is not None and not (is_number(value) and value > 0):
         _fail(name, value, "a number above 0, or None")
 
 
@@ -132,17 +122,17 @@ def _mapping_or_none(name: str, value: object) -> None:
 
 
 def _train_freq(name: str, value: Any) -> None:
-    if _is_integer(value) and value >= 1:
+    if is_integer(value) and value >= 1:
         return
     if isinstance(value, (tuple, list)) and len(value) == 2:
         count, unit = value
-        if _is_integer(count) and count >= 1 and unit in ("step", "episode"):
+        if is_integer(count) and count >= 1 and unit in ("step", "episode"):
             return
     _fail(name, value, "an integer of at least 1, (n, 'step') or (n, 'episode')")
 
 
 def _gradient_steps(name: str, value: Any) -> None:
-    if not (_is_integer(value) and (value >= 1 or value == -1)):
+    if not (is_integer(value) and (value >= 1 or value == -1)):
         _fail(name, value, "an integer of at least 1, or -1 for one per transition collected")
 
 

@@ -158,6 +158,23 @@ def test_an_environment_without_a_time_limit_is_announced_before_it_is_played(
     assert "no time limit" not in capsys.readouterr().out
 
 
+def test_an_id_whose_module_registers_it_is_trained_and_played(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "chains.py").write_text(
+        "import gymnasium\nfrom tests.environments import ChainEnv\n"
+        "gymnasium.register('Late-v0', ChainEnv, max_episode_steps=20)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    try:
+        assert main(["train", "chains:Late-v0", "--timesteps", "10", "--output", "model"]) == 0
+    finally:
+        gym.registry.pop("Late-v0", None)
+    out = capsys.readouterr().out
+    assert "over 100 greedy episodes" in out
+    assert "no time limit" not in out
+
+
 def test_recipes_are_listed_with_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 from typing import Literal, TypeAlias
 
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, is_integer
 
 LogInterval: TypeAlias = int | tuple[int, Literal["step", "episode"]] | None
 DEFAULT_INTERVAL_STEPS = 1_000
@@ -109,8 +108,7 @@ def _counted(interval: LogInterval) -> tuple[int, str]:
         return DEFAULT_INTERVAL_STEPS, "step"
     pair = interval if isinstance(interval, (tuple, list)) else (interval, "episode")
     count, unit = pair if len(pair) == 2 else (None, None)
-    whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-    if not whole or count < 1 or unit not in ("step", "episode"):
+    if not is_integer(count) or count < 1 or unit not in ("step", "episode"):
         raise ConfigurationError(
             f"log_interval must be an integer of at least 1 (episodes), (n, 'step'), "
             f"(n, 'episode'), or None for every {DEFAULT_INTERVAL_STEPS} timesteps, "

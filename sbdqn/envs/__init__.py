@@ -2,7 +2,13 @@
 
 from sbdqn.envs.faults import FaultReporting
 from sbdqn.envs.infos import split_infos
-from sbdqn.envs.making import EnvLike, Vectorization, make_vector_env, reward_threshold
+from sbdqn.envs.making import (
+    EnvLike,
+    Vectorization,
+    has_time_limit,
+    make_vector_env,
+    reward_threshold,
+)
 from sbdqn.envs.sb3_view import SB3View
 from sbdqn.envs.spaces import ObservationAdapter, actions_in, discrete_actions
 
@@ -14,6 +20,7 @@ __all__ = [
     "Vectorization",
     "actions_in",
     "discrete_actions",
+    "has_time_limit",
     "make_vector_env",
     "reward_threshold",
     "split_infos",

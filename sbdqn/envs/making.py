@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from sbdqn.envs.faults import start_workers
@@ -76,11 +77,22 @@ def make_vector_env(
 
 def reward_threshold(env: VectorEnv[Any, Any, Any]) -> float | None:
     """The mean return at which the environment counts as solved, if it says."""
-    spec = env.spec
-    inner = env.unwrapped
-    if spec is None and isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
-        spec = inner.get_attr("spec")[0]
+    spec = _spec_of(env)
     return None if spec is None else spec.reward_threshold
+
+
+def has_time_limit(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether its registration cuts every episode after so many steps."""
+    spec = _spec_of(env)
+    return spec is not None and spec.max_episode_steps is not None
+
+
+def _spec_of(env: VectorEnv[Any, Any, Any]) -> EnvSpec | None:
+    inner = env.unwrapped
+    if env.spec is None and isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
+        spec: EnvSpec | None = inner.get_attr("spec")[0]
+        return spec
+    return env.spec
 
 
 @dataclass(frozen=True)

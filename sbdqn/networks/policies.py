@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from gymnasium import Space
 from torch import Tensor, nn, optim
 
-from sbdqn.errors import ConfigurationError, require
+from sbdqn.errors import ConfigurationError, is_integer, is_number, require
 from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.centered_rmsprop import CenteredRMSprop
 from sbdqn.networks.embedding import FractionEmbedding
@@ -187,7 +186,7 @@ class MlpPolicy:
 
 def _widths(given: Any) -> tuple[int, ...]:
     widths = given if isinstance(given, (list, tuple)) else (None,)
-    if not all(isinstance(w, Integral) and not isinstance(w, bool) and int(w) > 0 for w in widths):
+    if not all(is_integer(width) and width > 0 for width in widths):
         raise ConfigurationError(
             f"net_arch must be a list of positive layer widths such as [64, 64], not {given!r}"
         )
@@ -195,8 +194,7 @@ def _widths(given: Any) -> tuple[int, ...]:
 
 
 def _check_noisy_sigma(noisy: bool, sigma: Any) -> None:
-    is_size = isinstance(sigma, Real) and not isinstance(sigma, bool)
-    require(is_size and 0 < sigma < float("inf"), "noisy_sigma", sigma, "a number above 0")
+    require(is_number(sigma) and sigma > 0, "noisy_sigma", sigma, "a number above 0")
     if not noisy and sigma != MlpPolicy.noisy_sigma:
         raise ConfigurationError(f"noisy_sigma={sigma!r} would have no effect with noisy=False")
 
