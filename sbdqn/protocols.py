@@ -6,6 +6,7 @@ class from here: having the methods is enough.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -25,9 +26,10 @@ from sbdqn.types import (
     Prediction,
     Purpose,
     Row,
+    Tensors,
 )
 
-QFunction: TypeAlias = Callable[[Tensor], Tensor]
+QFunction: TypeAlias = Callable[[Tensors], Tensor]
 """From observations (B, ...) to expected returns (B, A)."""
 
 
@@ -129,12 +131,13 @@ class Body(Protocol):
     """Makes features of observations: an `nn.Module` with a width.
 
     The observations come as the replay stores them: a batch axis first, then
-    the shape and the dtype of the space (float64 as float32).
+    the shape and the dtype of the space (float64 as float32); for Dict and Tuple
+    spaces a dict with one tensor for each part, named as `sbdqn.observations` says.
     """
 
     features: int
 
-    def __call__(self, obs: Tensor) -> Tensor:
+    def __call__(self, obs: Tensors) -> Tensor:
         """Features (B, features) of observations (B, ...)."""
 
 
@@ -184,12 +187,34 @@ class Exploration(Protocol):
 
 
 @dataclass(frozen=True)
+class ObservationPart:
+    """One array of an observation, as a replay holds it.
+
+    Attributes:
+        shape: of one observation.
+        dtype: that it is stored in.
+        frames: how many frames it is a stack of, the newest last; 1 for none.
+        frame_axis: where they are stacked, 0 or -1; an axis may hold several
+            channels of each frame.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    frames: int = 1
+    frame_axis: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one observation."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True)
 class ReplayLayout:
     """What a replay must hold, and how it must be read.
 
     Attributes:
-        obs_shape: shape of one observation.
-        obs_dtype: dtype that observations are stored in.
+        obs: what an observation is; for Dict and Tuple spaces each part, by name.
         n_envs: E, environments that feed the replay.
         capacity: transitions to hold, all environments together.
         n_steps: rewards in a return.
@@ -198,8 +223,7 @@ class ReplayLayout:
         seed: of the replay's own generator.
     """
 
-    obs_shape: tuple[int, ...]
-    obs_dtype: np.dtype[Any]
+    obs: ObservationPart | Mapping[str, ObservationPart]
     n_envs: int
     capacity: int
     n_steps: int

@@ -6,7 +6,7 @@ Shape letters: B batch, E environments, A actions, N atoms or quantiles.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ Array = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+
+Arrays: TypeAlias = Array | dict[str, Array]
+"""Observations: one array, or one for each part of a Dict or Tuple space, by name."""
+Tensors: TypeAlias = Tensor | dict[str, Tensor]
+"""Observations as `Arrays`, for a network."""
 
 
 class Purpose(Enum):
@@ -57,10 +62,10 @@ class Row(NamedTuple):
             environment spent the step on resetting itself.
     """
 
-    obs: Array
+    obs: Arrays
     action: IntArray
     reward: Array
-    next_obs: Array
+    next_obs: Arrays
     terminated: BoolArray
     truncated: BoolArray
     first: BoolArray
@@ -96,10 +101,10 @@ class Batch(NamedTuple):
         index: (B,) int64 places in the replay, for `Replay.feedback`.
     """
 
-    obs: Tensor
+    obs: Tensors
     action: Tensor
     reward: Tensor
-    next_obs: Tensor
+    next_obs: Tensors
     discount: Tensor
     weight: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
