@@ -12,9 +12,10 @@ import torch
 from gymnasium import Space
 
 from sbdqn import specs
-from sbdqn.envs import ObservationAdapter, discrete_actions
+from sbdqn.envs import ObservationAdapter, discrete_actions, with_frames
 from sbdqn.errors import ReplayMemoryError
 from sbdqn.learner import Learner
+from sbdqn.memory import Memory
 from sbdqn.networks import seeded
 from sbdqn.policy import Policy
 from sbdqn.protocols import Replay, ReplayLayout, value_at
@@ -116,33 +117,45 @@ def build_replay(
     n_envs: int,
     device: torch.device,
     seed: np.random.SeedSequence,
+    frames: int,
 ) -> Replay:
     """Allocate the replay, if it fits.
+
+    Args:
+        parameters: of the estimator, all of them.
+        observation_space: of one observation.
+        n_envs: E, the number of environments.
+        device: where the networks are.
+        seed: of the replay.
+        frames: that the environment says its observations stack.
 
     Raises:
         ReplayMemoryError: if it does not.
     """
-    adapter = ObservationAdapter(observation_space)
+    memory: Memory = parameters["replay_memory"]
+    whole = ObservationAdapter(observation_space).layout
     layout = ReplayLayout(
-        obs_shape=adapter.shape,
-        obs_dtype=adapter.dtype,
+        obs=with_frames(whole, memory, frames),
         n_envs=n_envs,
         capacity=parameters["buffer_size"],
         n_steps=parameters["n_steps"],
         gamma=parameters["gamma"],
         device=device,
         seed=seed,
+        memory=memory,
     )
     spec = specs.resolve_replay(parameters)
     needed = spec.nbytes(layout)
-    free = available_memory(device)
+    place = memory.on(device)
+    free = available_memory(place)
     if free is not None and needed > free:
         each = needed / layout.capacity
         raise ReplayMemoryError(
-            f"a replay of buffer_size={layout.capacity} observations of shape "
-            f"{layout.obs_shape} and dtype {layout.obs_dtype} takes {_readable(needed)}, and "
-            f"{_readable(free)} are free on {device}; choose a buffer_size of at most "
-            f"{int(free / each)}, or make observations smaller (resize images, keep uint8)"
+            f"a replay of buffer_size={layout.capacity} observations of {observation_space} takes "
+            f"{_readable(needed)}, and {_readable(free)} are free on {place}; choose a buffer_size "
+            f"of at most {int(free / each)}, make observations smaller (resize images, keep "
+            f"uint8), or put them elsewhere: replay_memory=Memory(device='cpu'), with folder=... "
+            f"for a file"
         )
     return spec.build(layout)
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from sbdqn.errors import NonFiniteError
 from sbdqn.networks import QNetwork
-from sbdqn.protocols import Exploration
-from sbdqn.types import Array, BoolArray, Clock, Episode, FloatArray, IntArray, Purpose, Row
+from sbdqn.observations import apply, rows_of, take
+from sbdqn.protocols import Background, Exploration, Outcome
+from sbdqn.types import (
+    Array,
+    Arrays,
+    BoolArray,
+    Clock,
+    Episode,
+    FloatArray,
+    IntArray,
+    Purpose,
+    Row,
+    Tensors,
+)
 
 _LARGEST_REWARD = np.finfo(np.float32).max
 
-ToArray = Callable[[Any], Array]
+ToStored: TypeAlias = Callable[[Any], Any]
 """From what an environment returns to observations (E, ...) as they are stored."""
 
 
@@ -28,21 +41,30 @@ class Stepper:
 
     Args:
         env: the vector environment.
-        to_array: brings its observations into their stored form; must copy,
+        to_stored: brings its observations into their stored form; must copy,
             because environments may reuse their arrays.
+        background: begins and ends its steps, if it can step in the background.
 
     Attributes:
         infos: of the last step, as the environment returned them.
         action_start: the environment's name for action 0.
+        is_stepping: whether a step was sent and not received yet.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], to_array: ToArray) -> None:
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        to_stored: ToStored,
+        background: Background | None = None,
+    ) -> None:
         self.env = env
         self.n_envs = env.num_envs
+        self.background = background
         self._mode = env.metadata["autoreset_mode"]
-        self._to_array = to_array
+        self._to_stored = to_stored
         self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
-        self._obs: Array | None = None
+        self._obs: Any = None
+        self.is_stepping = False
         self.infos: dict[str, Any] = {}
 
     @property
@@ -53,14 +75,14 @@ class Stepper:
     def reset(self, seed: int | None = None) -> None:
         """Begin new episodes everywhere; open ones are abandoned."""
         obs, self.infos = self.env.reset(seed=seed)
-        self._obs = self._to_array(obs)
+        self._obs = self._to_stored(obs)
         self._resets_itself = np.zeros(self.n_envs, dtype=np.bool_)
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._length = np.zeros(self.n_envs, dtype=np.int64)
 
     @property
-    def obs(self) -> Array:
+    def obs(self) -> Any:
         """(E, ...) observations to act on."""
         assert self._obs is not None
         return self._obs
@@ -68,12 +90,27 @@ class Stepper:
     def forget(self) -> None:
         """Drop the observations, so that the next use begins with a reset."""
         self._obs = None
+        if self.is_stepping:
+            self._finish()
 
     def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
-        """Step all environments.
+        """`send`, and `receive`."""
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: IntArray) -> None:
+        """Begin a step of all environments; those in the background step from now on.
 
         Args:
             action: (E,) from 0.
+        """
+        self._action = action
+        self.is_stepping = True
+        if self.background is not None:
+            self.background.send(action + self.action_start)
+
+    def receive(self) -> tuple[Row, list[Episode]]:
+        """End the step that was begun.
 
         Returns:
             What happened, and the episodes that ended.
@@ -82,8 +119,8 @@ class Stepper:
             NonFiniteError: if an environment returns a NaN or infinite reward.
         """
         before = self.obs
-        obs, reward, terminated, truncated, self.infos = self.env.step(action + self.action_start)
-        after = self._to_array(obs)
+        obs, reward, terminated, truncated, self.infos = self._finish()
+        after = self._to_stored(obs)
         resets_itself = self._resets_itself
         valid = ~resets_itself
         ended = (terminated | truncated) & valid
@@ -91,8 +128,8 @@ class Stepper:
         require_finite(reward)
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
-            next_obs = self._true_successors(after, ended)
-        row = Row(before, action, reward, next_obs, terminated, truncated, self._first, valid)
+            next_obs = self._to_stored(self._true_successors(obs, ended))
+        row = Row(before, self._action, reward, next_obs, terminated, truncated, self._first, valid)
         self._reward_sum += reward * valid
         self._length += valid
         episodes = self._take_ended(ended) if some_ended else []
@@ -106,16 +143,24 @@ class Stepper:
             self._first = ended
         return row, episodes
 
-    def _true_successors(self, after: Array, ended: BoolArray) -> Array:
-        successors = after.copy()
-        for env in np.flatnonzero(ended):
-            final = self.infos["final_obs"][env]
-            successors[env] = self._to_array(np.asarray(final)[np.newaxis])[0]
-        return successors
+    def _finish(self) -> Outcome:
+        self.is_stepping = False
+        if self.background is not None:
+            return self.background.receive()
+        return self.env.step(self._action + self.action_start)
 
-    def _reset_where(self, ended: BoolArray) -> Array:
+    def _true_successors(self, obs: Any, ended: BoolArray) -> Any:
+        """The observations (E, ...), with the last ones of the episodes that ended."""
+        space = self.env.single_observation_space
+        successors = list(iterate(self.env.observation_space, obs))
+        for env in np.flatnonzero(ended):
+            successors[env] = self.infos["final_obs"][env]
+        empty: Any = create_empty_array(space, self.n_envs)
+        return concatenate(space, successors, empty)
+
+    def _reset_where(self, ended: BoolArray) -> Any:
         obs, _ = self.env.reset(options={"reset_mask": ended.copy()})
-        return self._to_array(obs)
+        return self._to_stored(obs)
 
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
         episodes = [
@@ -139,12 +184,16 @@ class Collector:
         stepper: steps the environment.
         network: chooses actions.
         n_actions: A, the number of actions.
+
+    Attributes:
+        overlaps: whether there is time for other work between `send` and `receive`.
     """
 
     def __init__(self, stepper: Stepper, network: QNetwork, n_actions: int) -> None:
         self.stepper = stepper
         self._network = network
         self._n_actions = n_actions
+        self.overlaps = stepper.background is not None
 
     def choose(self, exploration: Exploration, clock: Clock, rng: np.random.Generator) -> IntArray:
         """Actions (E,) from 0."""
@@ -155,25 +204,33 @@ class Collector:
         """Uniformly random actions (E,) from 0."""
         return rng.integers(0, self._n_actions, self.stepper.n_envs)
 
-    def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
-        """See `Stepper.step`."""
-        return self.stepper.step(action)
+    def send(self, action: IntArray) -> None:
+        """See `Stepper.send`."""
+        self.stepper.send(action)
+
+    def receive(self) -> tuple[Row, list[Episode]]:
+        """See `Stepper.receive`."""
+        return self.stepper.receive()
 
     def _q_values(self, envs: IntArray) -> FloatArray:
         obs = self.stepper.obs
-        chosen = obs if envs.size == self.stepper.n_envs else obs[envs]
+        chosen = obs if envs.size == self.stepper.n_envs else take(obs, envs)
         return q_of(self._network, chosen, Purpose.ACT)
 
 
-def q_of(network: QNetwork, obs: Array, purpose: Purpose) -> FloatArray:
+def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
     """Expected returns (B, A) of observations (B, ...) as stored, wherever the network is."""
-    q = network.q_of_one(obs, purpose) if obs.shape[0] == 1 else None
+    q = network.q_of_one(obs, purpose) if rows_of(obs) == 1 else None
     if q is None:
         device = next(network.output.parameters()).device
         with torch.inference_mode():
-            q = network.q(torch.from_numpy(obs).to(device), purpose).cpu()
+            q = network.q(_sent(obs, device), purpose).cpu()
     values: FloatArray = q.numpy()
     return values
+
+
+def _sent(obs: Arrays, device: torch.device) -> Tensors:
+    return apply(lambda part: torch.from_numpy(part).to(device), obs)
 
 
 def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:

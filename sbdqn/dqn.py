@@ -30,6 +30,7 @@ from sbdqn.envs import (
     discrete_actions,
     make_vector_env,
     reward_threshold,
+    stacked_frames,
 )
 from sbdqn.errors import (
     CheckpointError,
@@ -38,7 +39,9 @@ from sbdqn.errors import (
     SpaceError,
 )
 from sbdqn.learner import Learner
+from sbdqn.memory import Memory
 from sbdqn.networks import QNetwork
+from sbdqn.observations import rows_of, take
 from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import PathOrFile, read_archive, restoring, unpickle, write_archive
@@ -85,6 +88,8 @@ class DQN:
             `"munchausen"`, or a backup.
         replay: which transitions are learned from: `"uniform"`,
             `"prioritized"`, or a replay.
+        replay_memory: where observations are kept, and whether stacks of frames
+            are kept as single frames: a `sbdqn.memory.Memory`.
         exploration: how data is collected: `"epsilon_greedy"`, `"greedy"`, or an
             exploration.
         learning_rate: a number above 0, a schedule from `sbdqn.schedules`, or a
@@ -113,6 +118,9 @@ class DQN:
         seed: makes a run repeatable; None for one that is not.
         device: `"auto"`, `"cpu"`, `"cuda"`, or any torch device.
         compile: whether the update is compiled with `torch.compile`.
+        overlap: whether updates are made while environments step that can do so in
+            the background: `"async"` ones and ALE's. Their actions are then chosen
+            before the updates that the last step made due, not after them.
 
     Raises:
         ConfigurationError: if a parameter is out of its range.
@@ -127,6 +135,7 @@ class DQN:
     head = Parameter["str | Head"]()
     backup = Parameter["str | Backup"]()
     replay = Parameter["str | ReplaySpec"]()
+    replay_memory = Parameter[Memory]()
     exploration = Parameter["str | Exploration"]()
     vectorization = Parameter[Vectorization]()
     env_kwargs = Parameter["Mapping[str, Any] | None"]()
@@ -151,6 +160,7 @@ class DQN:
     verbose = Parameter[int]()
     seed = Parameter["int | None"]()
     compile = Parameter[bool]()
+    overlap = Parameter[bool]()
 
     def __init__(
         self,
@@ -164,6 +174,7 @@ class DQN:
         head: str | Head = "scalar",
         backup: str | Backup = "double",
         replay: str | ReplaySpec = "uniform",
+        replay_memory: Memory = Memory(),  # noqa: B008  # frozen
         exploration: str | Exploration = "epsilon_greedy",
         learning_rate: float | Schedule | Callable[[float], float] = 1e-3,
         buffer_size: int = 100_000,
@@ -186,6 +197,7 @@ class DQN:
         seed: int | None = None,
         device: str | torch.device = "auto",
         compile: bool = False,
+        overlap: bool = True,
     ) -> None:
         given = locals()
         self.load = _refuse_to_load  # type: ignore[method-assign]
@@ -528,8 +540,8 @@ class DQN:
         policy, trainer = self.policy, self.trainer
         batch, single = policy.adapter.batch(observation)
         actions = trainer.exploration.select(
-            lambda rows: policy.q_of(batch[rows], Purpose.ACT),
-            len(batch),
+            lambda rows: policy.q_of(take(batch, rows), Purpose.ACT),
+            rows_of(batch),
             int(self.action_space.n),
             trainer.clock,
             self._prediction_rng,
@@ -851,7 +863,12 @@ class DQN:
                 observation_space,
                 action_space,
                 lambda device: build_replay(
-                    self._parameters, observation_space, self.n_envs, device, self._seeds.replay
+                    self._parameters,
+                    observation_space,
+                    self.n_envs,
+                    device,
+                    self._seeds.replay,
+                    1 if self.env is None else stacked_frames(self.env),
                 ),
                 self._seeds,
             )
@@ -876,8 +893,10 @@ class DQN:
         if self._collector is None:
             policy = self.policy
             adapter = ObservationAdapter(self.observation_space)
+            env = FaultReporting(self.env)
+            background = env.background if self.overlap else None
             self._collector = Collector(
-                Stepper(FaultReporting(self.env), adapter.stored),
+                Stepper(env, adapter.stored, background),
                 policy.q_net,
                 int(self.action_space.n),
             )

@@ -20,7 +20,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from sbdqn import backups, exploration, heads, networks, replay, schedules
+from sbdqn import backups, exploration, heads, memory, networks, replay, schedules
 from sbdqn.errors import CheckpointError
 
 
@@ -38,7 +38,7 @@ def _specs_of(module: ModuleType) -> dict[str, type[Any]]:
 
 SPECS: dict[str, type[Any]] = {
     name: spec
-    for module in (backups, exploration, heads, networks, replay, schedules)
+    for module in (backups, exploration, heads, memory, networks, replay, schedules)
     for name, spec in _specs_of(module).items()
 }
 _SPEC_NAMES = {spec: name for name, spec in SPECS.items()}

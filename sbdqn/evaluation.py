@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -157,7 +158,7 @@ def _play(
     seed: int | None,
 ) -> list[Episode]:
     action_space = discrete_actions(env.single_action_space)
-    stepper = Stepper(FaultReporting(env), _copied)
+    stepper = Stepper(FaultReporting(env), deepcopy)
     n_envs = env.num_envs
     shares = [(n_episodes + index) // n_envs for index in range(n_envs)]
     episodes: list[Episode] = []
@@ -185,7 +186,3 @@ def _play(
         if render:
             env.render()
     return episodes
-
-
-def _copied(observations: Any) -> Any:
-    return np.array(observations)

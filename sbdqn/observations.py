@@ -68,8 +68,8 @@ def apply(function: Callable[..., Value], *observations: Any) -> Value | dict[st
 
 def rows_of(observations: Arrays | Tensors) -> int:
     """B, the length of the batch axis."""
-    parts = list(observations.values()) if isinstance(observations, dict) else [observations]
-    return int(parts[0].shape[0])
+    parts: Any = observations.values() if isinstance(observations, dict) else (observations,)
+    return len(next(iter(parts)))
 
 
 def take(observations: Arrays, index: Any) -> Arrays:

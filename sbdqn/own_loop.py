@@ -10,9 +10,10 @@ from sbdqn.callbacks import CallbackList
 from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
+from sbdqn.observations import apply, rows_of, same_rows, take
 from sbdqn.session import with_target_update
 from sbdqn.training import StepResult
-from sbdqn.types import Array, BoolArray, Purpose, Row
+from sbdqn.types import Arrays, BoolArray, Purpose, Row
 
 if TYPE_CHECKING:
     from sbdqn.dqn import DQN
@@ -29,7 +30,7 @@ class OwnLoop:
         self._model = model
         self._callback = CallbackList(with_target_update(model, []))
         self._callback.init_callback(model)
-        self._next_obs: Array | None = None
+        self._next_obs: Arrays | None = None
         self._ended: BoolArray = np.ones(model.n_envs, dtype=np.bool_)
 
     def act(self, observation: Any) -> Any:
@@ -38,11 +39,11 @@ class OwnLoop:
         batch, single = model.policy.adapter.batch(observation)
         n_actions = int(model.action_space.n)
         if trainer.is_warming_up:
-            actions = trainer.rng.integers(0, n_actions, len(batch))
+            actions = trainer.rng.integers(0, n_actions, rows_of(batch))
         else:
             actions = trainer.exploration.select(
-                lambda rows: model.policy.q_of(batch[rows], Purpose.ACT),
-                len(batch),
+                lambda rows: model.policy.q_of(take(batch, rows), Purpose.ACT),
+                rows_of(batch),
                 n_actions,
                 trainer.clock,
                 trainer.rng,
@@ -70,7 +71,8 @@ class OwnLoop:
         numbers = {"action": actions, "reward": rewards, **ends}
         shapes = {name: (values.shape, (n_envs,)) for name, values in numbers.items()}
         for name, values in (("obs", before), ("next_obs", after)):
-            shapes[name] = (values.shape, (n_envs, *values.shape[1:]))
+            for part in values.values() if isinstance(values, dict) else (values,):
+                shapes[name] = (part.shape, (n_envs, *part.shape[1:]))
         for name, (given, wanted) in shapes.items():
             if given != wanted:
                 raise SpaceError(
@@ -87,7 +89,7 @@ class OwnLoop:
             first=self._begins_episode(before),
             valid=np.ones(n_envs, dtype=np.bool_),
         )
-        self._next_obs = after.copy()
+        self._next_obs = apply(np.copy, after)
         self._ended = row.terminated | row.truncated
         model.trainer.store(row, int(np.count_nonzero(self._ended)))
         self.on_step(StepResult(row, []))
@@ -112,12 +114,11 @@ class OwnLoop:
     def on_rollout_end(self) -> None:
         """The program's own business."""
 
-    def _begins_episode(self, obs: Array) -> BoolArray:
+    def _begins_episode(self, obs: Arrays) -> BoolArray:
         """Where an observation does not continue the last transition."""
         if self._next_obs is None:
-            return np.ones(len(obs), dtype=np.bool_)
-        same = (obs == self._next_obs).reshape(len(obs), -1).all(axis=1)
-        begins: BoolArray = self._ended | ~same
+            return np.ones(rows_of(obs), dtype=np.bool_)
+        begins: BoolArray = self._ended | ~same_rows(obs, self._next_obs)
         return begins
 
 

@@ -11,6 +11,7 @@ import torch
 from sbdqn import specs
 from sbdqn.envs.making import VECTORIZATIONS
 from sbdqn.errors import ConfigurationError, is_integer, is_number
+from sbdqn.memory import Memory
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 
 Value = TypeVar("Value")
@@ -146,6 +147,11 @@ def _boolean(name: str, value: object) -> None:
         _fail(name, value, "True or False")
 
 
+def _memory(name: str, value: object) -> None:
+    if not isinstance(value, Memory):
+        _fail(name, value, "a sbdqn.memory.Memory, such as Memory(device='cpu')")
+
+
 def _device(name: str, value: Any) -> None:
     try:
         torch.device("cpu" if value == "auto" else value)
@@ -179,6 +185,7 @@ CHECKS: dict[str, Check] = {
     "head": _named_or(specs.HEADS, Head),
     "backup": _named_or(specs.BACKUPS, Backup),
     "replay": _named_or(specs.REPLAYS, ReplaySpec),
+    "replay_memory": _memory,
     "exploration": _named_or(specs.EXPLORATIONS, Exploration),
     "learning_rate": _learning_rate,
     "buffer_size": _integer(1),
@@ -201,6 +208,7 @@ CHECKS: dict[str, Check] = {
     "seed": _integer(0, None, also=", or None"),
     "device": _device,
     "compile": _boolean,
+    "overlap": _boolean,
 }
 
 

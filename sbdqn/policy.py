@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sbdqn.collector import q_of
 from sbdqn.envs import ObservationAdapter
 from sbdqn.networks import QNetwork
-from sbdqn.types import Array, FloatArray, Purpose
+from sbdqn.observations import apply
+from sbdqn.types import Arrays, FloatArray, Purpose, Tensors
 
 
 class Policy(nn.Module):
@@ -43,7 +44,7 @@ class Policy(nn.Module):
         self.device = device
         self.adapter = ObservationAdapter(observation_space)
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensors) -> Tensor:
         """Greedy actions (B,) of observations (B, ...), counted from 0."""
         q: Tensor = self.q_net(obs)
         return q.argmax(dim=1)
@@ -66,8 +67,8 @@ class Policy(nn.Module):
         values = self.q_of(batch)
         return values[0] if single else values
 
-    def q_of(self, batch: Array, purpose: Purpose = Purpose.EVALUATE) -> FloatArray:
+    def q_of(self, batch: Arrays, purpose: Purpose = Purpose.EVALUATE) -> FloatArray:
         """Expected returns (B, A) of observations (B, ...) as they are stored."""
         # torch takes neither negative strides nor arrays that cannot be written to.
-        writable = np.require(batch, requirements=["C", "W"])
+        writable = apply(lambda part: np.require(part, requirements=["C", "W"]), batch)
         return q_of(self.q_net, writable, purpose)

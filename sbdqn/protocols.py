@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
+from sbdqn.memory import Memory
 from sbdqn.types import (
+    Array,
     Batch,
+    BoolArray,
     Bootstrap,
     Clock,
     FloatArray,
@@ -186,6 +189,22 @@ class Exploration(Protocol):
         """The amount of exploration at this moment, as it is logged."""
 
 
+Outcome: TypeAlias = tuple[Any, Array, BoolArray, BoolArray, dict[str, Any]]
+"""What a vector environment's `step` returns."""
+
+
+class Background(NamedTuple):
+    """The two halves of a step of environments that step while others work.
+
+    Attributes:
+        send: begins the step of these actions (E,), as the environment takes them.
+        receive: waits for its end.
+    """
+
+    send: Callable[[IntArray], object]
+    receive: Callable[[], Outcome]
+
+
 @dataclass(frozen=True)
 class ObservationPart:
     """One array of an observation, as a replay holds it.
@@ -221,6 +240,7 @@ class ReplayLayout:
         gamma: discount per step.
         device: where batches go.
         seed: of the replay's own generator.
+        memory: where observations are kept, and in what form.
     """
 
     obs: ObservationPart | Mapping[str, ObservationPart]
@@ -230,6 +250,12 @@ class ReplayLayout:
     gamma: float
     device: torch.device
     seed: np.random.SeedSequence
+    memory: Memory = field(default_factory=Memory)
+
+    @property
+    def parts(self) -> dict[str, ObservationPart]:
+        """The parts of an observation by name; the only one of a plain space is `""`."""
+        return {"": self.obs} if isinstance(self.obs, ObservationPart) else dict(self.obs)
 
 
 class Replay(Protocol):

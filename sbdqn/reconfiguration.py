@@ -13,7 +13,7 @@ from sbdqn.protocols import Head, SampledHead
 
 NEEDS_NEW_ENV = ("n_envs", "vectorization", "env_kwargs")
 NEEDS_NEW_NETWORK = ("policy", "policy_kwargs", "device", "compile")
-NEEDS_NEW_REPLAY = ("replay", "buffer_size", "n_steps")
+NEEDS_NEW_REPLAY = ("replay", "replay_memory", "buffer_size", "n_steps")
 _AXES = {
     "head": specs.resolve_head,
     "backup": specs.resolve_backup,

@@ -4,6 +4,10 @@ All intervals count transitions summed over environments. One vector step of E
 environments is E ticks of that clock, and the updates due between the ticks are
 made one after the other, so 1 and 64 environments run the same algorithm at the
 same replay ratio.
+
+Environments that step in the background do so while those updates are made: their
+actions were chosen just before. That order is the same however long each takes, so
+a run does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -191,19 +195,28 @@ class Trainer:
         """
         self.total_timesteps = total_timesteps
         self.interrupted = False
+        due: list[Round] = []
+        goes_on = True
         hooks.on_rollout_start()
-        while self.num_timesteps < total_timesteps and not self.interrupted:
+        while goes_on and self.num_timesteps < total_timesteps and not self.interrupted:
             collector = ready_collector()
-            row, episodes = collector.step(self._choose(collector))
-            rounds = self.store(row, len(episodes))
-            self.settle(rounds[0].tick - 1 if rounds else None)
-            goes_on = hooks.on_step(StepResult(row, episodes))
-            if rounds:
-                hooks.on_rollout_end()
-                self._make(rounds, hooks)
+            collector.send(self._choose(collector))
+            self._make(due, hooks)  # while the environments step
+            row, episodes = collector.receive()
+            if due:
                 hooks.on_rollout_start()
-            if not goes_on:
-                break
+            due = self.store(row, len(episodes))
+            self.settle(due[0].tick - 1 if due else None)
+            goes_on = hooks.on_step(StepResult(row, episodes))
+            if due:
+                hooks.on_rollout_end()
+            if due and not collector.overlaps:
+                self._make(due, hooks)
+                due = []
+                hooks.on_rollout_start()
+        if due:
+            self._make(due, hooks)
+            hooks.on_rollout_start()
         hooks.on_rollout_end()
 
     def store(self, row: Row, n_episodes: int) -> list[Round]:
@@ -289,7 +302,7 @@ class Trainer:
 
     def _make(self, rounds: list[Round], hooks: Hooks) -> None:
         ends = [following.tick - 1 for following in rounds[1:]] + [self.num_timesteps]
-        for due, end in zip(rounds, ends, strict=True):
+        for due, end in zip(rounds, ends if rounds else [], strict=True):
             self.update(due.updates, hooks, end)
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:

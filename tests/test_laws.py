@@ -17,7 +17,7 @@ from torch import Tensor
 from sbdqn import backups, heads
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy
-from sbdqn.protocols import Backup, Head, ReplayLayout, SampledHead
+from sbdqn.protocols import Backup, Head, ObservationPart, ReplayLayout, SampledHead
 from sbdqn.replay import Prioritized, RingReplay, Uniform
 from sbdqn.types import Batch, Bootstrap, Clock, Loss, Prediction, Purpose, Row
 
@@ -80,8 +80,7 @@ each_member = pytest.mark.parametrize("member", FAMILY, ids=str)
 def filled(spec: Any, n_steps: int) -> RingReplay:
     """A replay of random episodes of two environments, with surprises of its own."""
     layout = ReplayLayout(
-        obs_shape=(3,),
-        obs_dtype=np.dtype(np.float32),
+        obs=ObservationPart((3,), np.dtype(np.float32)),
         n_envs=ENVS,
         capacity=60,
         n_steps=n_steps,

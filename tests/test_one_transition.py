@@ -13,7 +13,7 @@ from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy, QNetwork
-from sbdqn.protocols import ReplayLayout
+from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import Uniform
 from sbdqn.types import Clock, Purpose
 from tests.environments import ChainEnv
@@ -91,8 +91,7 @@ def test_one_transition_by_hand(env: ChainEnv, collector: Collector, learner: Le
 
     # The replay holds this one transition.
     layout = ReplayLayout(
-        obs_shape=(),
-        obs_dtype=np.dtype(np.int64),
+        obs=ObservationPart((), np.dtype(np.int64)),
         n_envs=1,
         capacity=10,
         n_steps=1,

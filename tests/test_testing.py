@@ -807,8 +807,8 @@ class ListReplay:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.columns = [[list(step) for step in column] for column in state["columns"]]
         for step in (step for column in self.columns for step in column):
-            step[0] = np.array(step[0], self.layout.obs_dtype)
-            step[3] = np.array(step[3], self.layout.obs_dtype)
+            step[0] = np.array(step[0], self.layout.parts[""].dtype)
+            step[3] = np.array(step[3], self.layout.parts[""].dtype)
         if self.mistake != "forgets the rng":
             self.rng.bit_generator.state = state["rng"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sbdqn.envs import split_infos
+from sbdqn.observations import take
 from sbdqn.training import StepResult
 
 
@@ -72,7 +73,7 @@ class StepLocals(Mapping[str, Any]):
             info["episode"] = {"r": episode.reward, "l": episode.length}
             cut = row.truncated[episode.env] and not row.terminated[episode.env]
             info["TimeLimit.truncated"] = bool(cut)
-            info["terminal_observation"] = row.next_obs[episode.env]
+            info["terminal_observation"] = take(row.next_obs, episode.env)
         return infos
 
 

@@ -1,6 +1,7 @@
 """Making, checking and adapting environments."""
 
 from sbdqn.envs.faults import FaultReporting
+from sbdqn.envs.frames import stacked_frames, with_frames
 from sbdqn.envs.infos import split_infos
 from sbdqn.envs.making import (
     EnvLike,
@@ -24,4 +25,6 @@ __all__ = [
     "make_vector_env",
     "reward_threshold",
     "split_infos",
+    "stacked_frames",
+    "with_frames",
 ]

@@ -13,6 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from sbdqn.errors import WorkerError
+from sbdqn.protocols import Background
 
 Result = TypeVar("Result")
 Fault: TypeAlias = tuple[int, type[BaseException], Any, str]
@@ -129,6 +130,24 @@ class FaultReporting(Wrapper):
         if self._workers is None:
             return self.env.step(actions)
         return self.watch(lambda: self.env.step(actions))
+
+    @property
+    def background(self) -> Background | None:
+        """The halves of a step, of environments that step in the background.
+
+        None for all others, and where a wrapper stands around them, which has a
+        part in the whole step.
+        """
+        env: Any = self.env
+        if self.env is self._workers:
+            return Background(
+                lambda actions: self.watch(lambda: env.step_async(actions)),
+                lambda: self.watch(env.step_wait),
+            )
+        # As ALE's vector environment has it. A wrapper passes on what it does not have itself.
+        if all(callable(getattr(type(env), name, None)) for name in ("send", "recv")):
+            return Background(env.send, env.recv)
+        return None
 
     def __del__(self) -> None:
         """Leave the environment open; gymnasium before 1.3 would close it here."""

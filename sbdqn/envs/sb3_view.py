@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import iterate
 
 from sbdqn.envs.faults import FaultReporting
 from sbdqn.envs.infos import split_infos
@@ -50,27 +52,29 @@ class SB3View:
         """Use a seed for the next reset."""
         self._seed = seed
 
-    def reset(self) -> Array:
+    def reset(self) -> Any:
         """Reset all environments; observations (E, ...)."""
         self.abandon_episodes()
         obs, _ = self._faults.reset(seed=self._seed)
         self._seed = None
-        return np.array(obs)
+        return deepcopy(obs)
 
-    def step(self, actions: Any) -> tuple[Array, Array, BoolArray, list[dict[str, Any]]]:
+    def step(self, actions: Any) -> tuple[Any, Array, BoolArray, list[dict[str, Any]]]:
         """Step all environments: observations, rewards, dones, infos."""
         self.abandon_episodes()
         obs, rewards, terminated, truncated, infos = self._faults.step(np.asarray(actions))
         dones = terminated | truncated
         split = split_infos(infos, self.num_envs)
         for env in np.flatnonzero(dones):
-            final = split[env].get("final_obs", obs[env])
+            final = split[env].get("final_obs")
+            if final is None:
+                final = list(iterate(self.vector_env.observation_space, obs))[env]
             split[env] |= split[env].get("final_info", {})
-            split[env]["terminal_observation"] = np.array(final)
+            split[env]["terminal_observation"] = deepcopy(final)
             split[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
         if self._resets and dones.any():
             obs, _ = self._faults.reset(options={"reset_mask": dones.copy()})
-        return np.array(obs), rewards, dones, split
+        return deepcopy(obs), rewards, dones, split
 
     def render(self, mode: str | None = None) -> Any:
         """Render as the environment's `render_mode` says.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from gymnasium import Space, spaces
 
 from sbdqn.errors import SpaceError
-from sbdqn.types import Array, IntArray
+from sbdqn.observations import flattened, parts_of
+from sbdqn.protocols import ObservationPart
+from sbdqn.types import Array, Arrays, IntArray
 
 _STORED_AS: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.float64): np.dtype(np.float32),
@@ -41,39 +44,47 @@ def discrete_actions(space: Space[Any]) -> spaces.Discrete:
 class ObservationAdapter:
     """Brings observations into the form in which they are stored and predicted.
 
+    That is an array, or for Dict and Tuple spaces a flat dict of arrays, with
+    names as `sbdqn.observations` gives them; float64 is kept as float32.
+
     Args:
         space: of one observation.
 
     Raises:
         SpaceError: if observations of this space cannot be stored.
 
-    Attributes:
-        shape: of one observation.
-        dtype: the stored dtype; float64 is kept as float32.
+    Example:
+        >>> space = spaces.Dict({"speed": spaces.Box(0, 1, (2,)), "gear": spaces.Discrete(5)})
+        >>> ObservationAdapter(space).batch({"speed": [0.5, 0.0], "gear": 3})[0]["gear"]
+        array([3])
     """
 
     def __init__(self, space: Space[Any]) -> None:
-        if not isinstance(space, _SUPPORTED):
-            raise SpaceError(
-                f"observations of {space} are not supported; accepted are Box, Discrete, "
-                f"MultiDiscrete and MultiBinary spaces; flatten others with "
-                f"gymnasium.wrappers.FlattenObservation"
-            )
         self.space = space
-        self.shape: tuple[int, ...] = tuple(space.shape or ())
-        given = np.dtype(space.dtype)
-        self.dtype: np.dtype[Any] = _STORED_AS.get(given, given)
+        parts = parts_of(space)
+        self._whole = _Part(space) if parts is None else None
+        self._parts = {name: _Part(part, name) for name, part in (parts or {}).items()}
 
-    def stored(self, observations: Any) -> Array:
+    @property
+    def layout(self) -> ObservationPart | dict[str, ObservationPart]:
+        """How a replay holds an observation, or each part of it."""
+        if self._whole is not None:
+            return self._whole.layout
+        return {name: part.layout for name, part in self._parts.items()}
+
+    def stored(self, observations: Any) -> Arrays:
         """A copy of an environment's observations (E, ...) as they are stored."""
-        values: Array = np.array(observations, dtype=self.dtype)
-        return values
+        if self._whole is not None:
+            return self._whole.stored(observations)
+        given = flattened(self.space, observations)
+        return {name: part.stored(given[name]) for name, part in self._parts.items()}
 
-    def batch(self, observation: Any) -> tuple[Array, bool]:
+    def batch(self, observation: Any) -> tuple[Arrays, bool]:
         """One observation, or a batch, as a user may give it.
 
         Args:
-            observation: an array, a tensor, a list or a number.
+            observation: an array, a tensor, a list or a number; for a Dict or
+                Tuple space a dict or a tuple of them, or a flat dict of the parts.
 
         Returns:
             The batch (B, ...) as it is stored, and whether it was a single
@@ -82,62 +93,171 @@ class ObservationAdapter:
         Raises:
             SpaceError: if it is not of this space.
         """
+        if self._whole is not None:
+            return self._whole.batch(observation)
+        given = self._named(observation)
+        batches = {name: part.batch(given[name]) for name, part in self._parts.items()}
+        sizes = {name: len(values) for name, (values, _) in batches.items()}
+        kinds = {single for _, single in batches.values()}
+        if len(kinds) > 1 or len(set(sizes.values())) > 1:
+            raise SpaceError(
+                f"all parts must be of one observation, or of a batch of the same size; the sizes "
+                f"given are {sizes}"
+            )
+        return {name: values for name, (values, _) in batches.items()}, kinds.pop()
+
+    def _named(self, observation: Any) -> dict[str, Any]:
+        if isinstance(observation, dict) and observation.keys() == self._parts.keys():
+            return observation
+        _require_no_info(observation)
+        _require_structure(self.space, observation)
+        return flattened(self.space, observation)
+
+
+def _require_no_info(observation: Any) -> None:
+    if (
+        isinstance(observation, tuple)
+        and len(observation) == 2
+        and isinstance(observation[1], dict)
+        and isinstance(observation[0], (np.ndarray, dict))
+    ):
+        raise SpaceError(
+            "got a tuple (observation, info), as env.reset() returns; pass its first part"
+        )
+
+
+def _require_structure(space: Space[Any], observation: Any, way: str = "") -> None:
+    """Refuse what has not the keys of a Dict space or the length of a Tuple space."""
+    name = f"the part {way[:-1]!r}" if way else "the observation"
+    if isinstance(space, spaces.Dict):
+        expected = list(space.spaces)
+        if not isinstance(observation, Mapping):
+            raise SpaceError(
+                f"{name} must be a dict with the keys {expected}, not {_described(observation)}"
+            )
+        missing = [key for key in expected if key not in observation]
+        unknown = [key for key in observation if key not in expected]
+        if missing or unknown:
+            raise SpaceError(
+                f"{name} must have the keys {expected}, and was given {list(observation)}: "
+                f"missing {missing}, unknown {unknown}"
+            )
+        members = [(key, inner, observation[key]) for key, inner in space.spaces.items()]
+    elif isinstance(space, spaces.Tuple):
+        n_parts = len(space.spaces)
+        if not isinstance(observation, (tuple, list)) or len(observation) != n_parts:
+            raise SpaceError(
+                f"{name} must be a tuple of {n_parts} parts, not {_described(observation)}"
+            )
+        pairs = zip(space.spaces, observation, strict=True)
+        members = [(str(index), inner, value) for index, (inner, value) in enumerate(pairs)]
+    else:
+        return
+    for key, inner, value in members:
+        _require_structure(inner, value, f"{way}{key}/")
+
+
+def _described(observation: Any) -> str:
+    if isinstance(observation, Mapping):
+        return f"a dict with the keys {list(observation)}"
+    if isinstance(observation, (tuple, list)):
+        return f"a {type(observation).__name__} of {len(observation)}"
+    return f"a {type(observation).__name__}"
+
+
+class _Part:
+    """An observation, or a part of one, that is a single array."""
+
+    def __init__(self, space: Space[Any], name: str = "") -> None:
+        self._of = f" as the part {name!r}" if name else ""
+        if not isinstance(space, _SUPPORTED):
+            way_out = (
+                f"leave out {name!r} with gymnasium.wrappers.FilterObservation, or turn it into "
+                f"one of these with gymnasium.wrappers.TransformObservation"
+                if name
+                else "turn them into one of these with gymnasium.wrappers.TransformObservation"
+            )
+            raise SpaceError(
+                f"observations of {space} are not supported; accepted are Box, Discrete, "
+                f"MultiDiscrete and MultiBinary spaces, and Dict and Tuple spaces of them; "
+                f"{way_out}"
+            )
+        self._space = space
+        self._shape: tuple[int, ...] = tuple(space.shape or ())
+        given = np.dtype(space.dtype)
+        self._dtype: np.dtype[Any] = _STORED_AS.get(given, given)
+
+    @property
+    def layout(self) -> ObservationPart:
+        return ObservationPart(self._shape, self._dtype)
+
+    def stored(self, observations: Any) -> Array:
+        values: Array = np.array(observations, dtype=self._dtype)
+        return values
+
+    def batch(self, observation: Any) -> tuple[Array, bool]:
         values = self._checked(observation)
-        if values.shape == self.shape:
+        if values.shape == self._shape:
             return values[np.newaxis], True
-        if values.shape[1:] == self.shape and values.ndim == len(self.shape) + 1:
+        if values.shape[1:] == self._shape and values.ndim == len(self._shape) + 1:
             return values, False
         channels_moved = self._with_channels_moved(values)
         if channels_moved is not None:
             return channels_moved
         raise SpaceError(
-            f"expected one observation of shape {self.shape} or a batch of shape "
-            f"(B, {', '.join(map(str, self.shape))}), got shape {values.shape}"
+            f"expected one observation of shape {self._shape} or a batch of shape "
+            f"(B, {', '.join(map(str, self._shape))}){self._of}, got shape {values.shape}"
+            f"{self._hint}"
+        )
+
+    @property
+    def _hint(self) -> str:
+        """What to do about an image of the wrong shape."""
+        if len(self._shape) < 3 or self._dtype != np.uint8:
+            return ""
+        return (
+            "; images and stacks of frames must come as the environment's wrappers make them: pass "
+            "what env.reset() and env.step() return, from an environment that is wrapped as the "
+            "one trained in (gymnasium.wrappers.FrameStackObservation, ResizeObservation, "
+            "GrayscaleObservation)"
         )
 
     def _checked(self, observation: Any) -> Array:
-        if isinstance(observation, np.ndarray) and observation.dtype == self.dtype:
+        if isinstance(observation, np.ndarray) and observation.dtype == self._dtype:
             return self._in_range(observation)
-        if (
-            isinstance(observation, tuple)
-            and len(observation) == 2
-            and isinstance(observation[1], dict)
-        ):
-            raise SpaceError(
-                "got a tuple (observation, info), as env.reset() returns; pass its first part"
-            )
+        _require_no_info(observation)
         if isinstance(observation, dict):
             raise SpaceError(
                 f"got a dict with the keys {list(observation)}, expected an observation of "
-                f"{self.space}"
+                f"{self._space}{self._of}"
             )
         if isinstance(observation, torch.Tensor):
             observation = observation.detach().cpu().numpy()
         try:
             values = np.asarray(observation)
         except ValueError as error:
-            raise SpaceError(f"the observation is no regular array: {error}") from error
-        if not _fits(values, self.dtype):
+            raise SpaceError(f"the observation is no regular array{self._of}: {error}") from error
+        if not _fits(values, self._dtype):
             raise SpaceError(
-                f"got an observation of dtype {values.dtype}, which cannot become {self.dtype} "
-                f"without loss; the space is {self.space}"
+                f"got an observation of dtype {values.dtype}{self._of}, which cannot become "
+                f"{self._dtype} without loss; the space is {self._space}"
             )
-        return self._in_range(values.astype(self.dtype))
+        return self._in_range(values.astype(self._dtype))
 
     def _in_range(self, values: Array) -> Array:
-        low, high = _category_bounds(self.space)
+        low, high = _category_bounds(self._space)
         if low is not None and ((values < low) | (values > high)).any():
-            raise SpaceError(f"got an observation outside of {self.space}: {values!r}")
+            raise SpaceError(f"got an observation outside of {self._space}{self._of}: {values!r}")
         return values
 
     def _with_channels_moved(self, values: Array) -> tuple[Array, bool] | None:
-        if len(self.shape) != 3 or self.dtype != np.uint8 or values.ndim not in (3, 4):
+        if len(self._shape) != 3 or self._dtype != np.uint8 or values.ndim not in (3, 4):
             return None
         single = values.ndim == 3
         batch = values[np.newaxis] if single else values
         for order in ((0, 3, 1, 2), (0, 2, 3, 1)):
             moved = batch.transpose(order)
-            if moved.shape[1:] == self.shape:
+            if moved.shape[1:] == self._shape:
                 return np.ascontiguousarray(moved), single
         return None
 

@@ -9,6 +9,10 @@ transition is always the row below, and no observation is stored twice.
 Columns advance on their own. Whatever the autoreset mode, the same experience
 leaves the same column behind.
 
+How an observation is kept is its parts' business (`sbdqn.replay.parts`). A part
+that keeps single frames needs some rows above an observation's own: what is that
+near to the write head cannot be sampled.
+
 What a batch needs of a transition besides its observations is worked out once,
 when its n-step window is complete, and kept in one record.
 """
@@ -23,8 +27,11 @@ import torch
 from torch import Tensor
 
 from sbdqn.errors import ConfigurationError, SpaceError
-from sbdqn.protocols import ReplayLayout
-from sbdqn.types import Array, Batch, IntArray, Row
+from sbdqn.observations import take
+from sbdqn.protocols import ObservationPart, ReplayLayout
+from sbdqn.replay.blocks import indexing
+from sbdqn.replay.parts import Part, nbytes_of, part_of, reach_of
+from sbdqn.types import Array, Arrays, Batch, IntArray, Row, Tensors
 
 _OPEN = -1  # a transition whose n-step window is not complete yet
 _NOTHING = 0  # no transition: never written, overwritten, or a last observation
@@ -63,19 +70,22 @@ class Storage:
         self.n_envs = layout.n_envs
         self.n_steps = layout.n_steps
         self.rows = rows_for(layout)
-        if self.rows < layout.n_steps + 2:
+        self._layout = layout
+        reach = _reach(layout)
+        if self.rows - reach < layout.n_steps + 2:
+            least = layout.n_steps + 1
             raise ConfigurationError(
                 f"buffer_size={layout.capacity} gives each of {layout.n_envs} environments "
-                f"{self.rows - 1} transitions, fewer than n_steps + 1 = {layout.n_steps + 1}; "
-                f"make buffer_size at least {layout.n_envs * (layout.n_steps + 1)}"
+                f"{self.rows - 1 - reach} transitions, fewer than n_steps + 1 = {least}; make "
+                f"buffer_size at least {layout.n_envs * least}"
             )
         self.device = layout.device
         self._on_cpu = layout.device.type == "cpu"
         self.size = self.rows * self.n_envs
-        # NumPy's zeros take no memory until they are written; torch's take it at once.
-        obs = np.zeros((self.size, *layout.obs_shape), dtype=layout.obs_dtype)
-        self._obs = torch.from_numpy(obs).to(layout.device)
-        self._obs_on_cpu = obs if self._on_cpu else obs[:0].copy()
+        self._parts = {name: part_of(layout, name, self.rows) for name in layout.parts}
+        is_plain = isinstance(layout.obs, ObservationPart)
+        self._whole: Part | None = self._parts[""] if is_plain else None
+        self._below = reach * self.n_envs  # from what is written to what is lost by it
         self._record = np.zeros((self.size, 3), dtype=np.int64)
         numbers = self._record.view(np.float32)  # (T * E, 6)
         self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
@@ -96,10 +106,11 @@ class Storage:
 
     @staticmethod
     def nbytes(layout: ReplayLayout) -> int:
-        """Bytes that a storage of this layout allocates."""
-        obs = layout.obs_dtype.itemsize * int(np.prod(layout.obs_shape, dtype=np.int64))
+        """Bytes of memory that a storage of this layout allocates, its file not counted."""
+        places = rows_for(layout) * layout.n_envs
         beside_obs = 3 * 8 + 4 + 1 + 4  # record, reward, terminated, span
-        return rows_for(layout) * layout.n_envs * (obs + beside_obs)
+        obs = sum(nbytes_of(part, places) for part in layout.parts.values())
+        return places * beside_obs + (obs if layout.memory.folder is None else 0)
 
     @property
     def gamma(self) -> float:
@@ -135,7 +146,7 @@ class Storage:
             self._add(self._all, row)
         elif n_valid:
             envs = np.flatnonzero(row.valid)
-            self._add(envs, Row._make(column[envs] for column in row))
+            self._add(envs, Row._make(take(column, envs) for column in row))
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
@@ -179,34 +190,31 @@ class Storage:
         """The rows in use and the counters."""
         used = self.used
         return {
-            "obs": self._obs[:used],
+            "holds": self._holds(),
+            "obs": [part.state_dict(used) for part in self._parts.values()],
             "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
             "reward": torch.from_numpy(self._reward[:used]),
             "terminated": torch.from_numpy(self._terminated[:used]),
             "span": torch.from_numpy(self._span[:used]),
             "row": (self._place // self.n_envs).tolist(),
             "length": self._length.tolist(),
-            "rows": self.rows,
-            "n_steps": self.n_steps,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described.
 
         Raises:
-            ConfigurationError: if the state is of another size, dtype or number
-                of environments, or another `n_steps`.
+            ConfigurationError: if the state is of another size or number of
+                environments, other observations, or another `n_steps`.
         """
-        obs = state["obs"]
-        given = (state["rows"], len(state["row"]), state["n_steps"], obs.dtype, *obs.shape[1:])
-        mine = (self.rows, self.n_envs, self.n_steps, self._obs.dtype, *self._obs.shape[1:])
+        mine, given = self._holds(), dict(state["holds"])
         if given != mine:
             raise ConfigurationError(
-                f"this replay has (rows, environments, n_steps, dtype, *observation shape) = "
-                f"{mine}, the stored one {given}; they must be equal"
+                f"this replay holds {mine}, the stored one {given}; they must be equal"
             )
         used = len(state["action"])
-        self._obs[:used].copy_(state["obs"])
+        for part, its in zip(self._parts.values(), state["obs"], strict=True):
+            part.load_state_dict(its)
         for name in ("action", "reward", "terminated", "span"):
             getattr(self, f"_{name}")[:used] = np.asarray(state[name])
         self._span[used:] = _NOTHING
@@ -219,23 +227,45 @@ class Storage:
         self.sampleable = complete.size
         self._is_stale = False
 
+    def _holds(self) -> dict[str, Any]:
+        """What must be equal for a state to be taken over."""
+        return {
+            "rows": self.rows,
+            "environments": self.n_envs,
+            "n_steps": self.n_steps,
+            "observations": {
+                name: [part.dtype.name, *part.shape, "in frames", part.frames, part.frame_axis]
+                if part.frames > 1
+                else [part.dtype.name, *part.shape]
+                for name, part in self._layout.parts.items()
+            },
+        }
+
     def _require_fit(self, row: Row) -> None:
-        shape, dtype = self._obs_on_cpu.shape[1:], self._obs_on_cpu.dtype
         for obs in (row.obs, row.next_obs):
-            if obs.shape[1:] != shape or obs.dtype != dtype:
+            given = obs if isinstance(obs, dict) else {"": obs}
+            if given.keys() != self._layout.parts.keys():
                 raise SpaceError(
-                    f"this replay holds observations of shape {shape} and dtype {dtype}, and was "
-                    f"given shape {obs.shape[1:]} and dtype {obs.dtype}; see ObservationAdapter"
+                    f"this replay holds observations with the parts {list(self._layout.parts)}, "
+                    f"and was given {list(given)}; see ObservationAdapter"
                 )
+            for name, part in self._layout.parts.items():
+                shape, dtype = given[name].shape[1:], given[name].dtype
+                if shape != part.shape or dtype != part.dtype:
+                    raise SpaceError(
+                        f"this replay holds observations of shape {part.shape} and dtype "
+                        f"{part.dtype}, and was given shape {shape} and dtype {dtype}; see "
+                        f"ObservationAdapter"
+                    )
 
     def _add(self, envs: IntArray, row: Row) -> None:
         """Store a row that has an entry for each of these environments."""
         if np.count_nonzero(row.first):
             starting = envs[row.first]
             self._close(starting[self._length[starting] > 0])
-            self._write_obs(self._place[starting], row.obs[row.first])
+            self._write_obs(self._place[starting], take(row.obs, row.first))
         place = self._place[envs]
-        here = _indexing(place)
+        here = indexing(place)
         self._action[here] = row.action
         self._reward[here] = row.reward
         self._terminated[here] = row.terminated
@@ -251,27 +281,29 @@ class Storage:
         if np.count_nonzero(ended):
             self._close(envs[ended])
 
-    def _write_obs(self, place: IntArray, obs: Array) -> None:
-        here = _indexing(place)
-        overwritten = self._span[here]
+    def _write_obs(self, place: IntArray, obs: Arrays) -> None:
+        lost_place = (place + self._below) % self.size if self._below else place
+        lost_here = indexing(lost_place)
+        overwritten = self._span[lost_here]
         if np.count_nonzero(overwritten):
-            lost = place[overwritten > 0]
+            lost = lost_place[overwritten > 0]
             self.stored -= int(np.count_nonzero(overwritten))
             self.sampleable -= lost.size
-            self._span[here] = _NOTHING
+            self._span[lost_here] = _NOTHING
             if lost.size and self.on_change is not None:
                 self.on_change(lost, False)
-        if self._on_cpu:
-            self._obs_on_cpu[here] = obs
+        if isinstance(obs, dict):
+            for name, part in self._parts.items():
+                part.write(place, obs[name])
         else:
-            self._obs.index_copy_(0, self._send(place), self._send(np.ascontiguousarray(obs)))
+            self._parts[""].write(place, obs)
         if self._rows_used < self.rows:
             self._rows_used = max(self._rows_used, max(place.tolist()) // self.n_envs + 1)
 
-    def _read_obs(self, place: IntArray) -> Tensor:
-        if self._on_cpu:
-            return torch.from_numpy(self._obs_on_cpu.take(place, axis=0))
-        return self._obs.index_select(0, self._send(place))
+    def _read_obs(self, place: IntArray) -> Tensors:
+        if self._whole is not None:
+            return self._whole.read(place)
+        return {name: part.read(place) for name, part in self._parts.items()}
 
     def _send(self, values: Array) -> Tensor:
         tensor = torch.from_numpy(values)
@@ -281,7 +313,7 @@ class Storage:
         """The transitions `span` rows above these newest observations are complete."""
         if following.size:
             place = (following - span * self.n_envs) % self.size
-            self._span[_indexing(place)] = span
+            self._span[indexing(place)] = span
             self._write_records(place, following, span)
             self.sampleable += place.size
             if self.on_change is not None:
@@ -289,7 +321,7 @@ class Storage:
 
     def _write_records(self, place: IntArray, following: IntArray, span: int | Array) -> None:
         """Work out what depends on the windows of these transitions."""
-        here = _indexing(place)
+        here = indexing(place)
         self._following[here] = following
         if self.n_steps == 1:
             self._return[here] = self._reward[here]
@@ -314,14 +346,10 @@ class Storage:
         self._place[envs] = (self._place[envs] + self.n_envs) % self.size
 
 
-def _indexing(place: IntArray) -> IntArray | slice:
-    """The same places, as a slice where there is one: NumPy is faster with it."""
-    if place.size != 1:
-        return place
-    only = int(place[0])
-    return slice(only, only + 1)
-
-
 def rows_for(layout: ReplayLayout) -> int:
-    """Rows of the ring: the capacity's share of each environment, and a last one."""
-    return -(-layout.capacity // layout.n_envs) + 1
+    """Rows of the ring: each environment's share of the capacity, a last one, and the reach."""
+    return -(-layout.capacity // layout.n_envs) + 1 + _reach(layout)
+
+
+def _reach(layout: ReplayLayout) -> int:
+    return max(map(reach_of, layout.parts.values()))

@@ -60,6 +60,7 @@ class CountingEnvs:
 
     def __init__(self, layout: ReplayLayout) -> None:
         self._layout = layout
+        self._part = layout.parts[""]
         self._episodes: dict[tuple[int, int], _Episode] = {}
         self._counts = [0] * layout.n_envs
         self._columns = [self._column(env) for env in range(layout.n_envs)]
@@ -128,7 +129,7 @@ class CountingEnvs:
         return _Step(here, action, reward, there, episode.is_terminal, truncated, t == 0, True)
 
     def _obs(self, env: int, episode: int, t: int) -> Array:
-        return np.array([env, episode, t], self._layout.obs_dtype).reshape(self._layout.obs_shape)
+        return np.array([env, episode, t], self._part.dtype).reshape(self._part.shape)
 
     def _find(self, obs: Array) -> tuple[int, int, int, _Episode]:
         env, count, t = (int(value) for value in obs.reshape(-1))

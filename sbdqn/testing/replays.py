@@ -13,7 +13,7 @@ import torch
 
 from sbdqn.encoding import NotEncodableError, decode, encode
 from sbdqn.networks import seeded
-from sbdqn.protocols import Replay, ReplayLayout, ReplaySpec
+from sbdqn.protocols import ObservationPart, Replay, ReplayLayout, ReplaySpec
 from sbdqn.testing.counting import CountingEnvs
 from sbdqn.testing.errors import CheckFailedError
 from sbdqn.testing.steps import (
@@ -69,8 +69,10 @@ class _Subject(NamedTuple):
         """Of images where there is one environment, of vectors where there are more."""
         is_image = self.n_envs == 1
         return ReplayLayout(
-            obs_shape=(1, 1, 3) if is_image else (3,),
-            obs_dtype=np.dtype(np.uint8 if is_image else np.float32),
+            obs=ObservationPart(
+                shape=(1, 1, 3) if is_image else (3,),
+                dtype=np.dtype(np.uint8 if is_image else np.float32),
+            ),
             n_envs=self.n_envs,
             capacity=_CAPACITY,
             n_steps=self.n_steps,
@@ -144,12 +146,13 @@ def _counts_are_plausible(subject: _Subject) -> None:
 def _a_batch_has_its_shapes_and_dtypes(subject: _Subject) -> None:
     replay, _ = subject.built(_CAPACITY)
     layout = subject.layout()
-    obs_dtype = torch.from_numpy(np.empty(0, layout.obs_dtype)).dtype
+    part = layout.parts[""]
+    obs_dtype = torch.from_numpy(np.empty(0, part.dtype)).dtype
     for count in (1, 7):
         batch = _draw(replay, count)
         expect(isinstance(batch, Batch), "a sbdqn.types.Batch", type(batch).__name__, "return one")
         for name in ("obs", "next_obs"):
-            expect_tensor(name, getattr(batch, name), (count, *layout.obs_shape), obs_dtype)
+            expect_tensor(name, getattr(batch, name), (count, *part.shape), obs_dtype)
         for name in ("action", "index"):
             expect_tensor(name, getattr(batch, name), (count,), torch.int64)
         for name in ("reward", "discount", "weight"):

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from sbdqn.collector import Stepper
-from sbdqn.protocols import ReplayLayout
+from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import RingReplay, Uniform
 from sbdqn.types import Batch, Clock
 from tests.environments import CountingEnv
@@ -35,8 +35,7 @@ def collected(
         autoreset_mode=mode,
     )
     layout = ReplayLayout(
-        obs_shape=(3,),
-        obs_dtype=np.dtype(np.float32),
+        obs=ObservationPart((3,), np.dtype(np.float32)),
         n_envs=n_envs,
         capacity=capacity,
         n_steps=n_steps,

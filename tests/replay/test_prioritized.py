@@ -20,7 +20,7 @@ from torch import Tensor
 from sbdqn import DQN, MlpPolicy
 from sbdqn.collector import Stepper
 from sbdqn.errors import ConfigurationError, NonFiniteError, NotReadyError
-from sbdqn.protocols import Replay, ReplayLayout, ReplaySpec
+from sbdqn.protocols import ObservationPart, Replay, ReplayLayout, ReplaySpec
 from sbdqn.replay import Prioritized, RingReplay, Uniform
 from sbdqn.schedules import Linear
 from sbdqn.types import Batch, Clock, Row
@@ -29,8 +29,7 @@ from tests.replay.test_oracle import assert_is_true
 
 NOW = Clock(0)
 LAYOUT = ReplayLayout(
-    obs_shape=(),
-    obs_dtype=np.dtype(np.int64),
+    obs=ObservationPart((), np.dtype(np.int64)),
     n_envs=1,
     capacity=50,
     n_steps=1,
@@ -419,8 +418,7 @@ def test_every_batch_is_what_the_environment_did(
     )
     layout = replace(
         LAYOUT,
-        obs_shape=(3,),
-        obs_dtype=np.dtype(np.float32),
+        obs=ObservationPart((3,), np.dtype(np.float32)),
         n_envs=n_envs,
         capacity=24 * n_envs,
         n_steps=n_steps,
@@ -553,7 +551,9 @@ def test_a_layout_that_is_too_small_is_refused() -> None:
 
 @pytest.mark.parametrize("capacity", [20_000, 300_000])
 def test_nbytes_is_what_is_allocated(capacity: int) -> None:
-    layout = replace(LAYOUT, obs_shape=(2,), capacity=capacity, n_envs=3)
+    layout = replace(
+        LAYOUT, obs=ObservationPart((2,), np.dtype(np.float32)), capacity=capacity, n_envs=3
+    )
     tracemalloc.start()
     try:
         replay = Prioritized().build(layout)

@@ -16,15 +16,14 @@ from hypothesis import given, settings, strategies as st
 
 from sbdqn.envs import ObservationAdapter
 from sbdqn.errors import ConfigurationError, SpaceError
-from sbdqn.protocols import ReplayLayout
+from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import RingReplay, Storage, Uniform
 from sbdqn.types import Clock, Row
 from tests.environments import CountingEnv
 from tests.replay.test_oracle import assert_is_true, collected
 
 LAYOUT = ReplayLayout(
-    obs_shape=(1,),
-    obs_dtype=np.dtype(np.float32),
+    obs=ObservationPart((1,), np.dtype(np.float32)),
     n_envs=1,
     capacity=20,
     n_steps=3,
@@ -297,7 +296,7 @@ def test_gamma_may_change_between_batches() -> None:
 
 
 def test_a_batch_has_the_dtypes_and_shapes_that_the_record_promises() -> None:
-    storage = storage_of(obs_shape=(2, 3), obs_dtype=np.dtype(np.uint8), n_steps=1)
+    storage = storage_of(obs=ObservationPart((2, 3), np.dtype(np.uint8)), n_steps=1)
     obs = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
     row = row_of(0, 1.5, 1, True, GO)._replace(obs=obs, next_obs=obs + 250)
     storage.add(row)
@@ -321,7 +320,7 @@ def test_a_batch_has_the_dtypes_and_shapes_that_the_record_promises() -> None:
 
 def test_float64_observations_are_kept_as_float32() -> None:
     adapter = ObservationAdapter(spaces.Box(-1, 1, (1,), np.float64))
-    storage = storage_of(obs_shape=adapter.shape, obs_dtype=adapter.dtype, n_steps=1)
+    storage = storage_of(obs=adapter.layout, n_steps=1)
     obs = adapter.stored(np.array([[0.1]], np.float64))
     storage.add(row_of(0, 0.1, 0, True, GO)._replace(obs=obs, next_obs=obs))
     batch = storage.read(np.zeros(1, np.int64))
@@ -457,11 +456,12 @@ def test_observations_of_another_kind_are_refused_before_anything_is_stored(
 @pytest.mark.parametrize(
     ("changes", "given"),
     [
-        ({"capacity": 21}, "(22, 1, 3, torch.float32, 1)"),
-        ({"n_envs": 2}, "(11, 2, 3, torch.float32, 1)"),
-        ({"n_steps": 2}, "(21, 1, 2, torch.float32, 1)"),
-        ({"obs_shape": (2,)}, "(21, 1, 3, torch.float32, 2)"),
-        ({"obs_dtype": np.dtype(np.uint8)}, "(21, 1, 3, torch.uint8, 1)"),
+        ({"capacity": 21}, "'rows': 22"),
+        ({"n_envs": 2}, "'environments': 2"),
+        ({"n_steps": 2}, "'n_steps': 2"),
+        ({"obs": ObservationPart((2,), np.dtype(np.float32))}, "['float32', 2]"),
+        ({"obs": ObservationPart((1,), np.dtype(np.uint8))}, "['uint8', 1]"),
+        ({"obs": {"a": LAYOUT.obs}}, "{'a': ['float32', 1]}"),
     ],
 )
 def test_the_state_of_another_replay_is_refused_with_the_numbers(
@@ -471,16 +471,17 @@ def test_the_state_of_another_replay_is_refused_with_the_numbers(
     with pytest.raises(ConfigurationError) as raised:
         storage_of().load_state_dict(state)
     message = str(raised.value)
-    assert "(rows, environments, n_steps, dtype, *observation shape)" in message
-    assert "(21, 1, 3, torch.float32, 1)" in message
-    assert given in message
+    mine = {"rows": 21, "environments": 1, "n_steps": 3, "observations": {"": ["float32", 1]}}
+    assert f"this replay holds {mine}, the stored one" in message
+    assert given in message.partition("the stored one")[2]
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((4,), np.float32), ((), np.int64), ((3, 16, 16), np.uint8)]
 )
 def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any) -> None:
-    layout = replace(LAYOUT, obs_shape=shape, obs_dtype=np.dtype(dtype), capacity=20_000, n_envs=3)
+    part = ObservationPart(shape, np.dtype(dtype))
+    layout = replace(LAYOUT, obs=part, capacity=20_000, n_envs=3)
     tracemalloc.start()
     try:
         replay = Uniform().build(layout)

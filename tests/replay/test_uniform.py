@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from sbdqn.errors import NotReadyError
-from sbdqn.protocols import ReplayLayout
+from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import RingReplay, Uniform
 from sbdqn.types import Clock, Row
 
 LAYOUT = ReplayLayout(
-    obs_shape=(),
-    obs_dtype=np.dtype(np.int64),
+    obs=ObservationPart((), np.dtype(np.int64)),
     n_envs=1,
     capacity=100,
     n_steps=2,

@@ -1,0 +1,143 @@
+"""Rows of one shape and dtype: in RAM, in a file, or on a GPU."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbdqn.errors import ConfigurationError, ReplayMemoryError
+from sbdqn.types import Array, IntArray
+
+
+class Block(Protocol):
+    """A preallocated table of rows."""
+
+    def write(self, place: IntArray, values: Array) -> None:
+        """Overwrite the rows at these places."""
+
+    def read(self, place: IntArray) -> Tensor:
+        """Copies of the rows at these places, on the device of batches."""
+
+    def first(self, rows: int) -> Tensor:
+        """The first rows, where they are."""
+
+    def load(self, values: Tensor) -> None:
+        """Overwrite the first rows."""
+
+
+class HostBlock:
+    """In RAM, or in a file that has no name.
+
+    Args:
+        shape: (rows, ...).
+        dtype: of the values.
+        device: where rows that are read go.
+        folder: where the file is; None for RAM.
+
+    Raises:
+        ReplayMemoryError: if the file does not fit.
+        ConfigurationError: if there can be no file.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        device: torch.device,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        # NumPy's zeros take no memory until they are written.
+        self._values = np.zeros(shape, dtype) if folder is None else _mapped(shape, dtype, folder)
+        self._device = device
+        self._stays = device.type == "cpu"
+
+    def write(self, place: IntArray, values: Array) -> None:
+        """Overwrite the rows at these places."""
+        self._values[indexing(place)] = values
+
+    def read(self, place: IntArray) -> Tensor:
+        """Copies of the rows at these places."""
+        rows = torch.from_numpy(self._values.take(place, axis=0))
+        return rows if self._stays else rows.to(self._device, non_blocking=True)
+
+    def first(self, rows: int) -> Tensor:
+        """The first rows."""
+        return torch.from_numpy(self._values[:rows])
+
+    def load(self, values: Tensor) -> None:
+        """Overwrite the first rows."""
+        self.first(len(values)).copy_(values)
+
+
+class DeviceBlock:
+    """On any torch device.
+
+    Args:
+        shape: (rows, ...).
+        dtype: of the values.
+        device: where they are.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> None:
+        as_torch = torch.from_numpy(np.empty(0, dtype)).dtype
+        self._values = torch.zeros(shape, dtype=as_torch, device=device)
+        self._device = device
+
+    def write(self, place: IntArray, values: Array) -> None:
+        """Overwrite the rows at these places."""
+        sent = torch.from_numpy(np.ascontiguousarray(values))
+        self._values.index_copy_(0, self._send(place), sent.to(self._device, non_blocking=True))
+
+    def read(self, place: IntArray) -> Tensor:
+        """Copies of the rows at these places."""
+        return self._values.index_select(0, self._send(place))
+
+    def first(self, rows: int) -> Tensor:
+        """The first rows."""
+        return self._values[:rows]
+
+    def load(self, values: Tensor) -> None:
+        """Overwrite the first rows."""
+        self._values[: len(values)].copy_(values)
+
+    def _send(self, place: IntArray) -> Tensor:
+        return torch.from_numpy(place).to(self._device, non_blocking=True)
+
+
+def indexing(place: IntArray) -> IntArray | slice:
+    """The same places, as a slice where there is one: NumPy is faster with it."""
+    if place.size != 1:
+        return place
+    only = int(place[0])
+    return slice(only, only + 1)
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], folder: str | os.PathLike[str]) -> Array:
+    needed = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if not Path(folder).is_dir():
+        raise ConfigurationError(f"there is no folder {os.fspath(folder)!r} for the replay's file")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            _reserve(file.fileno(), needed)
+            values: Array = np.memmap(file, dtype, "r+", shape=shape)
+    except OSError as error:
+        raise ReplayMemoryError(
+            f"the replay's file of {needed / 1e9:.2f} GB cannot be made in {os.fspath(folder)!r}: "
+            f"{error.strerror or error}; choose another folder, or a smaller buffer_size"
+        ) from error
+    return values
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Let the file have its size now: a disk that fills up later would end the process."""
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is None:  # not every system has it
+        os.truncate(descriptor, size)
+    else:
+        reserve(descriptor, 0, size)
