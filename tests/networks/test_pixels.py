@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sbdqn import DQN
 from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.heads import Scalar
-from sbdqn.networks import MlpPolicy
+from sbdqn.networks import FlatParameters, MlpPolicy
 from sbdqn.networks.pixels import Impala, Nature
 
 BODIES = pytest.mark.parametrize("body", [Nature, Impala])
@@ -266,6 +266,63 @@ def test_an_observation_is_not_changed() -> None:
         obs = torch.ones(1, 5, 5, 1).to(torch.uint8 if space.dtype == np.uint8 else torch.float32)
         Impala(space)(obs)
         assert torch.equal(obs, torch.ones_like(obs))
+
+
+def test_floats_for_a_space_of_bytes_are_divided_but_not_changed() -> None:
+    first_layer = Impala(image_space(3, 3, 1))[0]
+    obs = torch.full((1, 3, 3, 1), 51.0)
+    assert first_layer(obs).unique().tolist() == [pytest.approx(0.2)]
+    assert obs.unique().tolist() == [51.0]
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 3), (3, 5, 6), (2, 5, 6, 3), (5, 6)])
+@pytest.mark.parametrize("space", [image_space, unit_space])
+def test_the_channels_of_a_pixel_are_neighbours_on_the_cpu(
+    shape: tuple[int, ...], space: Any
+) -> None:
+    first_layer = Impala(space(*shape))[0]
+    obs = images(2, *shape).to(torch.uint8 if space is image_space else torch.float32)
+    assert first_layer(obs).is_contiguous(memory_format=torch.channels_last)
+
+
+def strided(obs: Tensor) -> Tensor:
+    """Equal to a tensor, but every other row of a longer one."""
+    return obs.repeat_interleave(2, dim=0)[::2]
+
+
+def overlapping(obs: Tensor) -> Tensor:
+    """A stack whose frames are windows into one row of frames, as a replay may hold them."""
+    frames = obs[0, :, :, :].repeat(2, 1, 1)
+    return frames.as_strided(obs.shape, (obs[0, 0].numel(), *obs[0].stride()))
+
+
+def repeated(obs: Tensor) -> Tensor:
+    """One frame, seen as many."""
+    return obs[:, :1].expand_as(obs)
+
+
+@BODIES
+@pytest.mark.parametrize("view", [strided, overlapping, repeated])
+def test_views_have_the_features_of_what_they_show(body: Any, view: Any) -> None:
+    obs = view(images(3, 4, 36, 40))
+    assert not obs.is_contiguous()
+    read = seeded(body, image_space(4, 36, 40))
+    assert torch.equal(read(obs), read(obs.contiguous()))
+
+
+@BODIES
+def test_gradients_are_views_of_one_tensor_whatever_the_layout(body: Any) -> None:
+    policy = MlpPolicy(features_extractor=body, net_arch=())
+    network = policy.build(image_space(4, 36, 36), 2, Scalar())
+    flat = FlatParameters(network)
+    network(images(2, 4, 36, 36)).square().sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert torch.equal(flat.gradient, torch.cat([each.flatten() for each in gradients]))
+    begin = flat.gradient.data_ptr()
+    offsets = [(each.data_ptr() - begin) // 4 for each in gradients]
+    sizes = [each.numel() for each in gradients]
+    assert offsets == [sum(sizes[:i]) for i in range(len(sizes))]
+    assert all(each.is_contiguous() for each in gradients)
 
 
 @BODIES
