@@ -339,7 +339,8 @@ def test_gradients_are_views_of_one_tensor_whatever_the_layout(body: Any) -> Non
 )
 def test_what_is_no_image_is_refused_with_the_way_out(body: Any, space: Space[Any]) -> None:
     with pytest.raises(
-        SpaceError, match=r"need a Box of shape \(H, W\), .*, not .*; leave features_extractor out"
+        SpaceError,
+        match=r"need a Box of shape \(H, W\), .*, not .*; use MlpPolicy .*ReshapeObservation",
     ):
         body(space)
 
@@ -351,7 +352,9 @@ def test_what_is_no_image_is_refused_with_the_way_out(body: Any, space: Space[An
 def test_a_shape_that_does_not_tell_the_channels_is_refused(
     body: Any, shape: tuple[int, ...]
 ) -> None:
-    told = rf"of shape \({', '.join(map(str, shape[-3:]))}\) do not tell .*, channels_last=True\)"
+    told = (
+        rf"of shape \({', '.join(map(str, shape[-3:]))}\) do not tell .*\{{'channels_last': True\}}"
+    )
     with pytest.raises(SpaceError, match=told):
         body(image_space(*shape))
 
@@ -382,7 +385,8 @@ def test_36_pixels_are_the_fewest_that_nature_takes() -> None:
     for shape in [(35, 36, 3), (3, 36, 35), (4, 36, 35, 1)]:
         with pytest.raises(
             SpaceError,
-            match=r"3\d x 3\d pixels are too small for Nature, .* 36 x 36 and larger; .*",
+            match=r"3\d x 3\d pixels are too small for Nature, .* 36 x 36 and larger; enlarge them "
+            r"with gymnasium.wrappers.ResizeObservation, or use features_extractor='impala'",
         ):
             Nature(image_space(*shape))
 
@@ -395,7 +399,8 @@ def test_impala_takes_the_smallest_images() -> None:
 def test_a_pool_larger_than_the_maps_is_refused() -> None:
     assert Impala(image_space(41, 41, 3), pool=6).features == 1152
     with pytest.raises(
-        SpaceError, match=r"41 x 40 pixels are too small for Impala with pool=6, .* 41 x 41 and lar"
+        SpaceError,
+        match=r"41 x 40 .* small for Impala with pool=6, .* 41 x 41 and larger; .*, or use a sma",
     ):
         Impala(image_space(41, 40, 3), pool=6)
 
@@ -405,6 +410,25 @@ def test_a_pool_larger_than_the_maps_is_refused() -> None:
 def test_what_is_no_count_is_refused(name: str, given: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be an integer of at least 1"):
         Impala(image_space(16, 16, 3), **{name: given})
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "channels_last"])
+@pytest.mark.parametrize("given", [0, "yes", 1.0])
+def test_what_is_no_switch_is_refused(name: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be True.* False.*, not {given!r}"):
+        Impala(image_space(16, 16, 3), **{name: given})
+
+
+@pytest.mark.parametrize("side", [36, 43, 44, 83, 84, 100])
+def test_the_features_of_nature_are_as_many_as_it_says(side: int) -> None:
+    body = Nature(image_space(side, 36, 1))
+    assert body(images(1, side, 36, 1)).shape == (1, body.features)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 8, 9, 16, 17])
+def test_the_features_of_impala_are_as_many_as_it_says(side: int) -> None:
+    body = Impala(image_space(side, 5, 1), channels_last=True)
+    assert body(images(1, side, 5, 1)).shape == (1, body.features)
 
 
 @pytest.mark.parametrize(
