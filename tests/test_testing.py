@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -544,7 +545,7 @@ def test_our_encoder_passes(space: Any) -> None:
     check_body(Encoder, space)
 
 
-@pytest.mark.parametrize("body", [Nature, Impala])
+@pytest.mark.parametrize("body", [Nature, Impala, partial(Impala, spectral_norm=True)])
 def test_our_bodies_for_images_pass(body: Any) -> None:
     check_body(body, IMAGES)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from sbdqn.errors import SpaceError, require, require_count
 from sbdqn.networks.bodies import is_image
@@ -90,6 +91,11 @@ class Impala(nn.Sequential):
         layer_norm: whether layer norm, over maps and pixels with a scale and a
             shift per map, stands before every ReLU (Gallici et al. 2024,
             "Simplifying Deep Temporal Difference Learning").
+        spectral_norm: whether the weights of the residual convolutions are divided
+            by their largest singular value ("Beyond The Rainbow"). Each prediction
+            that is learned from brings its estimate one step closer
+            (`torch.nn.utils.parametrizations.spectral_norm`); the target network
+            gets it at each sync.
         pool: side of the square that adaptive max-pooling makes of each map, so
             that `features` does not depend on the size of the images (6 in
             "Beyond The Rainbow"); None for none.
@@ -117,6 +123,7 @@ class Impala(nn.Sequential):
         normalize_images: bool = True,
         width: int = 1,
         layer_norm: bool = False,
+        spectral_norm: bool = False,
         pool: int | None = None,
         channels_last: bool | None = None,
     ) -> None:
@@ -124,6 +131,7 @@ class Impala(nn.Sequential):
             {
                 "width": width,
                 "layer_norm": layer_norm,
+                "spectral_norm": spectral_norm,
                 "pool": pool,
                 "channels_last": channels_last,
             }
@@ -135,8 +143,8 @@ class Impala(nn.Sequential):
             layers += [
                 nn.Conv2d(before, maps, kernel_size=3, padding=1),
                 nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-                _Residual(maps, layer_norm),
-                _Residual(maps, layer_norm),
+                _Residual(maps, layer_norm, spectral_norm),
+                _Residual(maps, layer_norm, spectral_norm),
             ]
             before = maps
             sides = [(side + 1) // 2 for side in sides]
@@ -153,13 +161,13 @@ class Impala(nn.Sequential):
 class _Residual(nn.Module):
     """Two convolutions whose outcome is added to what came in."""
 
-    def __init__(self, maps: int, layer_norm: bool) -> None:
+    def __init__(self, maps: int, layer_norm: bool, spectral_norm: bool) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
             *_activation(maps, layer_norm),
-            nn.Conv2d(maps, maps, kernel_size=3, padding=1),
+            _convolution(maps, spectral_norm),
             *_activation(maps, layer_norm),
-            nn.Conv2d(maps, maps, kernel_size=3, padding=1),
+            _convolution(maps, spectral_norm),
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -234,6 +242,11 @@ def _activation(maps: int, layer_norm: bool) -> list[nn.Module]:
     return [nn.GroupNorm(1, maps), nn.ReLU()] if layer_norm else [nn.ReLU()]
 
 
+def _convolution(maps: int, spectral_norm: bool) -> nn.Module:
+    convolution = nn.Conv2d(maps, maps, kernel_size=3, padding=1)
+    return parametrizations.spectral_norm(convolution) if spectral_norm else convolution
+
+
 def _side_after_nature(side: int) -> int:
     for kernel, stride in ((8, 4), (4, 2), (3, 1)):
         side = (side - kernel) // stride + 1
@@ -257,6 +270,7 @@ def _require_switch_or_none(name: str, given: object) -> None:
 _SETTINGS: dict[str, Callable[[str, object], None]] = {
     "width": require_count,
     "layer_norm": _require_switch,
+    "spectral_norm": _require_switch,
     "pool": _require_count_or_none,
     "channels_last": _require_switch_or_none,
 }
