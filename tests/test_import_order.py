@@ -21,6 +21,7 @@ ROOT = Path(sbdqn.__file__).parent
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "representation"),  # nothing of ours below them
     ("types", "logger"),
+    ("observations",),
     ("protocols", "envs"),
     ("schedules", "exploration", "backups", "heads", "networks", "replay"),
     ("learner", "collector", "encoding"),
@@ -38,6 +39,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # The order that the design promises for the core and what stands on it.
 PROMISED = (
     ("types",),
+    ("observations",),
     ("protocols",),
     ("heads", "backups", "networks", "replay", "exploration", "schedules"),
     ("learner", "collector"),
@@ -46,7 +48,7 @@ PROMISED = (
     ("dqn",),
     ("cli",),
 )
-CORE = {name for names in PROMISED[:5] for name in names}
+CORE = {name for names in PROMISED[:6] for name in names}
 NEVER_IN_THE_CORE = {"tensorboard", "cloudpickle", "ray", "tqdm", "rich", "matplotlib"}
 
 

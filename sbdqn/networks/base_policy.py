@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
 from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
-from sbdqn.networks.pixels import Impala, Nature
+from sbdqn.networks.pixels import BODIES, require_settings, settings_of
 from sbdqn.networks.q_network import QNetwork
 from sbdqn.protocols import BodyFactory, Head, SampledHead
 
@@ -31,7 +31,6 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "SGD": optim.SGD,
     "RAdam": optim.RAdam,
 }
-BODIES: dict[str, Callable[[Space[Any], bool], nn.Module]] = {"nature": Nature, "impala": Impala}
 _FUSED_ON_EVERY_DEVICE = (optim.Adam, optim.AdamW, optim.SGD)
 
 
@@ -46,9 +45,12 @@ class BasePolicy(ABC):
     noisy: bool = False
     noisy_sigma: float = 0.5
     features_extractor: BodyFactory | str | None = None
+    features_extractor_kwargs: Mapping[str, Any] = field(default_factory=dict)
     normalize_images: bool = True
     optimizer_class: type[optim.Optimizer] | str = "Adam"
     optimizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    _may_flatten: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse what no network can be made of."""
@@ -59,7 +61,8 @@ class BasePolicy(ABC):
             if not isinstance(given, (bool, np.bool_)):
                 raise ConfigurationError(f"{name} must be True or False, not {given!r}")
         _check_noisy_sigma(self.noisy, self.noisy_sigma)
-        _check_features_extractor(self.features_extractor, self.normalize_images)
+        _check_features_extractor(self.features_extractor, self.normalize_images, self._may_flatten)
+        _check_features_extractor_kwargs(self.features_extractor, self.features_extractor_kwargs)
         self._optimizer_class()
         _check_optimizer_kwargs(self.optimizer_kwargs)
 
@@ -95,7 +98,7 @@ class BasePolicy(ABC):
     def _named_body(self, space: Space[Any]) -> nn.Module:
         name = self.features_extractor
         assert isinstance(name, str)
-        return BODIES[name](space, self.normalize_images)
+        return BODIES[name](space, self.normalize_images, **self.features_extractor_kwargs)
 
     def _mlp(self, inputs: int, widths: tuple[int, ...]) -> Mlp:
         return Mlp(inputs, widths, self._activation(), self.layer_norm, self._make_linear)
@@ -181,14 +184,16 @@ def _require_layer(activation: type[nn.Module]) -> None:
         ) from error
 
 
-def _check_features_extractor(given: Any, normalize_images: bool) -> None:
-    if given is None or (isinstance(given, str) and given in BODIES):
+def _check_features_extractor(given: Any, normalize_images: bool, may_flatten: bool) -> None:
+    if (given is None and may_flatten) or (isinstance(given, str) and given in BODIES):
         return
     if isinstance(given, (nn.Module, str)) or not callable(given):
+        last = ", or None" if may_flatten else ""
+        hint = "; MlpPolicy flattens images" if given is None else ""
         raise ConfigurationError(
             f"features_extractor must be {', '.join(map(repr, BODIES))}, a callable from the "
             f"observation space to an nn.Module with an integer .features, such as the module's "
-            f"class, or None, not {given!r}"
+            f"class{last}, not {given!r}{hint}"
         )
     if not normalize_images:
         raise ConfigurationError(
@@ -197,12 +202,41 @@ def _check_features_extractor(given: Any, normalize_images: bool) -> None:
         )
 
 
-def _check_optimizer_kwargs(given: Any) -> None:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+def _check_features_extractor_kwargs(extractor: Any, given: Any) -> None:
+    _require_keywords("features_extractor_kwargs", given, "{'width': 2}")
+    if not given:
+        return
+    if not isinstance(extractor, str):
+        way_out = "" if extractor is None else "; bind them to it with functools.partial"
         raise ConfigurationError(
-            f"optimizer_kwargs must be a dict of keyword arguments such as {{'eps': 1e-5}}, "
-            f"not {given!r}"
+            f"features_extractor_kwargs={given!r} would have no effect with "
+            f"features_extractor={extractor!r}; they are those of "
+            f"{' and '.join(map(repr, BODIES))}{way_out}"
         )
+    accepted = settings_of(extractor)
+    unknown = [name for name in given if name not in accepted]
+    if unknown:
+        raise ConfigurationError(
+            f"features_extractor_kwargs of {extractor!r} must be among {', '.join(accepted)}, "
+            f"not {', '.join(map(repr, unknown))}"
+        )
+    try:
+        require_settings(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"features_extractor_kwargs={given!r} do not fit {extractor!r}: {error}"
+        ) from error
+
+
+def _require_keywords(name: str, given: Any, example: str) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise ConfigurationError(
+            f"{name} must be a dict of keyword arguments such as {example}, not {given!r}"
+        )
+
+
+def _check_optimizer_kwargs(given: Any) -> None:
+    _require_keywords("optimizer_kwargs", given, "{'eps': 1e-5}")
     if "lr" in given:
         raise ConfigurationError(
             "optimizer_kwargs must not hold 'lr'; use the parameter learning_rate"

@@ -16,6 +16,9 @@ from sbdqn.errors import SpaceError
 from sbdqn.networks.noisy import MakeLinear
 from sbdqn.types import Array
 
+READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""The spaces that `Encoder` reads."""
+
 
 def is_image(space: Space[Any]) -> bool:
     """Whether a space holds images, or stacks of them: uint8 from 0 to 255, three or more axes."""

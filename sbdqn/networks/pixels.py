@@ -189,8 +189,8 @@ class _Pixels(nn.Module):
         if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
             raise SpaceError(
                 f"convolutions read images, so they need a Box of shape (H, W), (H, W, C), "
-                f"(C, H, W), (S, H, W, C) or (S, C, H, W), not {space}; use MlpPolicy for what is "
-                f"no image, or give it such a shape with gymnasium.wrappers.ReshapeObservation"
+                f"(C, H, W), (S, H, W, C) or (S, C, H, W), not {space}; let MlpPolicy flatten it, "
+                f"or give it such a shape with gymnasium.wrappers.ReshapeObservation"
             )
         self.obs_shape = space.shape
         axes = list(range(len(space.shape)))
@@ -209,8 +209,8 @@ class _Pixels(nn.Module):
         if min(height, width) < smallest:
             raise SpaceError(
                 f"images of {height} x {width} pixels are too small for {reader}, which takes "
-                f"{smallest} x {smallest} and larger; enlarge them with "
-                f"gymnasium.wrappers.ResizeObservation, or {way_out}"
+                f"{smallest} x {smallest} and larger; {way_out}, or enlarge them with "
+                f"gymnasium.wrappers.ResizeObservation"
             )
 
     def forward(self, obs: Tensor) -> Tensor:
