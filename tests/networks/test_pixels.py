@@ -269,8 +269,8 @@ def test_an_observation_is_not_changed() -> None:
 
 
 def test_floats_for_a_space_of_bytes_are_divided_but_not_changed() -> None:
-    first_layer = Impala(image_space(3, 3, 1))[0]
-    obs = torch.full((1, 3, 3, 1), 51.0)
+    first_layer = Impala(image_space(3, 3, 2))[0]
+    obs = torch.full((2, 3, 3, 2), 51.0)
     assert first_layer(obs).unique().tolist() == [pytest.approx(0.2)]
     assert obs.unique().tolist() == [51.0]
 
