@@ -113,7 +113,7 @@ class MultiInputPolicy(BasePolicy):
 
     An image is a Box of uint8 from 0 to 255 with three axes, or four for a stack of
     images. One of two axes is a matrix of numbers here: give it a third axis with
-    gymnasium.wrappers.ReshapeObservation. Images of floats are flattened too.
+    gymnasium.wrappers.TransformObservation. Images of floats are flattened too.
 
     SB3's policy puts a linear layer of 256 behind the convolutions of each image;
     here `net_arch` follows at once. All other fields are those of `MlpPolicy`.

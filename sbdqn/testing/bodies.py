@@ -80,7 +80,7 @@ def _observations(space: Space[Any]) -> Tensors:
 
 
 def _stored(space: Space[Any], samples: list[Any]) -> Tensor:
-    values = ObservationAdapter(space).stored(np.stack(samples))
+    values: Any = ObservationAdapter(space).stored(np.stack(samples))
     return torch.from_numpy(values)
 
 

@@ -25,6 +25,7 @@ from sbdqn.networks import (
     QNetwork,
 )
 from sbdqn.protocols import Head, PolicySpec
+from sbdqn.specs import resolve_policy
 from sbdqn.types import Prediction, Purpose
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
@@ -587,6 +588,24 @@ def test_a_cnn_policy_leaves_images_to_a_callable() -> None:
 def test_an_mlp_policy_says_what_reads_several_parts(body: Any, space: Space[Any]) -> None:
     with pytest.raises(SpaceError, match=r"MlpPolicy reads .* one array, .*; use MultiInputPolicy"):
         built(MlpPolicy(features_extractor=body), space)
+
+
+@pytest.mark.parametrize("kind", [MlpPolicy, CnnPolicy, MultiInputPolicy])
+def test_a_policy_goes_by_its_name(kind: Any) -> None:
+    chosen = {"features_extractor": "impala", "features_extractor_kwargs": {"width": 2}}
+    resolved = resolve_policy({"policy": kind.__name__, "policy_kwargs": chosen})
+    assert type(resolved) is kind
+    assert resolved == kind(**chosen)
+    with pytest.raises(ConfigurationError, match=f"policy_kwargs of {kind.__name__} must be among"):
+        resolve_policy({"policy": kind.__name__, "policy_kwargs": {"width": 2}})
+
+
+def test_the_policies_differ_in_their_defaults() -> None:
+    defaults = [
+        (policy.net_arch, policy.features_extractor)
+        for policy in (MlpPolicy(), CnnPolicy(), MultiInputPolicy())
+    ]
+    assert defaults == [((64, 64), None), ((512,), "nature"), ((64, 64), "nature")]
 
 
 # -- what is saved ---------------------------------------------------------------------
