@@ -394,3 +394,24 @@ def test_an_observation_of_several_parts_is_for_torch() -> None:
     assert (
         built(MultiInputPolicy(features_extractor=None), SPACE).q_of_one(obs, Purpose.ACT) is None
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
+def test_a_compiled_update_is_one_graph_with_the_same_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, options: compile_(f, backend="eager", fullgraph=True)
+    )
+    values = []
+    for compile in (False, True):
+        policy = MultiInputPolicy(net_arch=(8,), features_extractor="impala", dueling=True)
+        online, target = (built(policy, SPACE) for _ in range(2))
+        learner = Learner(online, target, Scalar(), Munchausen(), compile=compile)
+        learner.set_optimizer(policy.build_optimizer(learner.flat, 1e-3))
+        for _ in range(3):
+            learner.update(batch())
+        values.append(learner.flat.values)
+    torch.testing.assert_close(values[1], values[0], rtol=0, atol=1e-5)
