@@ -54,6 +54,7 @@ SB3_POLICY_ALWAYS: dict[str, object] = {
     "activation_fn": "ReLU",
     "layer_norm": False,
     "features_extractor": None,
+    "features_extractor_kwargs": {},
     "optimizer_class": "Adam",
     "optimizer_kwargs": {},
 }

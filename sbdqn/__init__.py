@@ -16,13 +16,15 @@ from sbdqn import (
 )
 from sbdqn.dqn import DQN
 from sbdqn.evaluation import evaluate_policy
-from sbdqn.networks import MlpPolicy
+from sbdqn.networks import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DQN",
+    "CnnPolicy",
     "MlpPolicy",
+    "MultiInputPolicy",
     "__version__",
     "backups",
     "callbacks",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -47,7 +48,14 @@ _TORCH_CLASSES = {
     "optim": (torch.optim, torch.optim.Optimizer),
 }
 
-_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+_SPACES = (
+    spaces.Box,
+    spaces.Discrete,
+    spaces.MultiDiscrete,
+    spaces.MultiBinary,
+    spaces.Dict,
+    spaces.Tuple,
+)
 
 
 class NotEncodableError(TypeError):
@@ -76,7 +84,7 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
         return [encode(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
     if type(value) is tuple:
         return {"$tuple": encode(list(value), tensors, path)}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not isinstance(value, Space):  # a Dict space is both
         return _encode_mapping(value, tensors, path)
     if type(value) in _SPEC_NAMES:
         arguments = {field.name: getattr(value, field.name) for field in fields(value)}
@@ -171,6 +179,10 @@ def _encode_space(space: Space[Any]) -> dict[str, Any]:
         }
     elif isinstance(space, spaces.MultiBinary):
         arguments = {"n": space.n if isinstance(space.n, int) else list(map(int, space.n))}
+    elif isinstance(space, spaces.Dict):
+        arguments = {"spaces": [list(item) for item in space.spaces.items()]}
+    elif isinstance(space, spaces.Tuple):
+        arguments = {"spaces": list(space.spaces)}
     else:
         raise NotEncodableError(f"{space} has no description in JSON")
     kind = next(kind for kind in _SPACES if isinstance(space, kind))
@@ -195,6 +207,10 @@ def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
         )
     if name == "MultiBinary":
         return spaces.MultiBinary(arguments["n"])
+    if name == "Dict":
+        return spaces.Dict(OrderedDict(arguments["spaces"]))  # others are sorted
+    if name == "Tuple":
+        return spaces.Tuple(arguments["spaces"])
     raise CheckpointError(f"the archive is damaged: unknown space {name!r}")
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, optim
 from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.networks import FlatParameters, QNetwork, direct_step, seeded
 from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
-from sbdqn.types import Batch, Loss, Prediction, Purpose
+from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
 
-_Predict: TypeAlias = Callable[[Tensor], Prediction]
+_Predict: TypeAlias = Callable[[Tensors], Prediction]
 _Compare: TypeAlias = Callable[[Batch], tuple[Tensor, Loss]]
 
 

@@ -30,7 +30,13 @@ def _has_default(field: Field[Any]) -> bool:
     return field.default is not MISSING or field.default_factory is not MISSING
 
 
-POLICIES: dict[str, type[networks.MlpPolicy]] = {"MlpPolicy": networks.MlpPolicy}
+POLICIES: dict[
+    str, type[networks.MlpPolicy] | type[networks.CnnPolicy] | type[networks.MultiInputPolicy]
+] = {
+    "MlpPolicy": networks.MlpPolicy,
+    "CnnPolicy": networks.CnnPolicy,
+    "MultiInputPolicy": networks.MultiInputPolicy,
+}
 HEADS: dict[str, Callable[..., Head]] = _by_name("heads")
 BACKUPS: dict[str, Callable[[], Backup]] = _by_name("backups")
 REPLAYS: dict[str, Callable[[], ReplaySpec]] = _by_name("replay")

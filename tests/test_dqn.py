@@ -257,9 +257,18 @@ def test_the_way_out_of_continuous_actions_leads_out() -> None:
     assert model.predict([1.0, 0.0, 0.0])[0] in range(3)
 
 
-def test_observations_that_cannot_be_stored_are_refused() -> None:
-    env = AnyObsEnv(spaces.Tuple([spaces.Discrete(2)] * 2), spaces.Discrete(2))
-    with pytest.raises(SpaceError, match=r"Box.*flatten others with gymnasium\.wrappers\.Flatten"):
+@pytest.mark.parametrize(
+    ("space", "way_out"),
+    [
+        (spaces.Text(3), r"Box.*flatten others with gymnasium\.wrappers\.Flatten"),
+        (spaces.Tuple([spaces.Discrete(2)] * 2), "use MultiInputPolicy"),
+    ],
+)
+def test_observations_that_the_policy_cannot_read_are_refused(
+    space: spaces.Space[Any], way_out: str
+) -> None:
+    env = AnyObsEnv(space, spaces.Discrete(2))
+    with pytest.raises(SpaceError, match=way_out):
         small(env).learn(10)
 
 

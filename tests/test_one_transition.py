@@ -78,7 +78,8 @@ def test_one_transition_by_hand(env: ChainEnv, collector: Collector, learner: Le
     assert greedy.tolist() == [LEFT]
 
     # It goes right all the same (exploration), to state 3, for nothing.
-    row, episodes = collector.step(np.array([RIGHT]))
+    collector.send(np.array([RIGHT]))
+    row, episodes = collector.receive()
     assert env.state == 3
     assert episodes == []
     assert (row.obs.tolist(), row.action.tolist(), row.next_obs.tolist()) == ([2], [RIGHT], [3])
@@ -158,7 +159,8 @@ def test_the_last_transition_of_an_episode_by_hand(collector: Collector, learner
     while not stepper.is_reset or stepper.obs[0] != 4:
         stepper.reset()
 
-    row, episodes = collector.step(np.array([RIGHT]))
+    collector.send(np.array([RIGHT]))
+    row, episodes = collector.receive()
 
     assert (row.reward.tolist(), row.terminated.tolist()) == ([1.0], [True])
     assert [(episode.reward, episode.length) for episode in episodes] == [(1.0, 1)]

@@ -41,7 +41,9 @@ COUNT = Range("an integer of at least 1", [1, 10**6, np.int64(3)], [0, -5, 1.0, 
 DICT = Range("a dict of keyword arguments, or None", [None, {}], ["x", 3, [("a", 1)], {1: 2}])
 RANGES: dict[str, Range] = {
     "policy": Range(
-        "'MlpPolicy', or an object", ["MlpPolicy", MlpPolicy()], ["Mlp", None, 3, MlpPolicy]
+        "'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy', or an object",
+        ["MlpPolicy", MlpPolicy(), "CnnPolicy", "MultiInputPolicy"],
+        ["Mlp", None, 3, MlpPolicy],
     ),
     "n_envs": COUNT,
     "vectorization": Range(

@@ -710,7 +710,7 @@ def test_spaces_within_parameters_are_described_where_they_can_be() -> None:
     def told(**kwargs: spaces.Space[Any]) -> CountingEnv:
         return CountingEnv()
 
-    kwargs = {"known": spaces.Box(0, 1, (2,)), "other": spaces.Tuple([spaces.Discrete(2)])}
+    kwargs = {"known": spaces.Box(0, 1, (2,)), "other": spaces.Sequence(spaces.Discrete(2))}
     for names, objects in ((["known"], []), (["known", "other"], ["env_kwargs"])):
         file = io.BytesIO()
         model = small(env=told, env_kwargs={name: kwargs[name] for name in names})

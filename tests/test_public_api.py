@@ -27,7 +27,9 @@ MODULES = sorted(
 # A name appears here, in `__all__` and in the documentation, or it is not public.
 PUBLIC = {
     "DQN",
+    "CnnPolicy",
     "MlpPolicy",
+    "MultiInputPolicy",
     "__version__",
     "backups",
     "callbacks",

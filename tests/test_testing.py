@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,8 @@ from sbdqn.backups import Double, Greedy, Munchausen
 from sbdqn.errors import SbdqnError, SpaceError
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
 from sbdqn.heads.quantile import quantile_loss
-from sbdqn.networks import Encoder, Impala, Nature, NoisyLinear
+from sbdqn.networks import Encoder, Impala, MultiInput, Nature, NoisyLinear
+from sbdqn.observations import parts_of
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay import Prioritized, Uniform
 from sbdqn.schedules import Linear
@@ -524,6 +526,7 @@ def test_a_broken_backup_is_told_its_mistake(backup: Any, mistake: str) -> None:
 
 # Bodies
 
+CATEGORY = spaces.Discrete(3, start=5)
 IMAGES = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 VECTORS = spaces.Box(-1.0, 1.0, (4,), np.float32)
 
@@ -544,7 +547,7 @@ def test_our_encoder_passes(space: Any) -> None:
     check_body(Encoder, space)
 
 
-@pytest.mark.parametrize("body", [Nature, Impala])
+@pytest.mark.parametrize("body", [Nature, Impala, partial(Impala, spectral_norm=True)])
 def test_our_bodies_for_images_pass(body: Any) -> None:
     check_body(body, IMAGES)
 
@@ -669,6 +672,85 @@ class InPlaceScaling(Body):
 )
 def test_a_broken_body_is_told_its_mistake(make: Any, mistake: str) -> None:
     failure_of(check_body, make, VECTORS, named=mistake)
+
+
+SEVERAL = spaces.Dict(
+    {"image": spaces.Box(0, 255, (4, 4, 3), np.uint8), "in": spaces.Tuple([VECTORS, CATEGORY])}
+)
+
+
+def side_by_side(space: spaces.Space[Any]) -> nn.Module:
+    parts = parts_of(space)
+    assert parts is not None
+    return MultiInput(parts, lambda name, part: (Impala if name == "image" else Encoder)(part))
+
+
+@pytest.mark.parametrize(
+    "space", [SEVERAL, spaces.Tuple([VECTORS, CATEGORY])], ids=["dict", "tuple"]
+)
+def test_our_body_for_several_parts_passes(space: spaces.Space[Any]) -> None:
+    check_body(side_by_side, space)
+
+
+class Combined(nn.Module):
+    """A body for several parts, by hand."""
+
+    features = 8
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        super().__init__()
+        assert isinstance(space, spaces.Dict)
+        self.image = nn.Linear(4 * 4 * 3, 4)
+        self.vector = nn.Linear(4, 4)
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        image = self.image(obs["image"].flatten(1) / 255.0)
+        return torch.cat([image, self.vector(obs["in/0"])], dim=1)
+
+
+class ForgetsAPart(Combined):
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        return super().forward({**obs, "in/0": torch.zeros_like(obs["in/0"])})
+
+
+class ScalesAPartInPlace(Combined):
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        obs["in/0"].mul_(2.0)
+        return super().forward(obs)
+
+
+class TakesAPartAway(Combined):
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        features = super().forward(obs)
+        obs.pop("in/1", None)
+        return features
+
+
+class WrongWidth(Combined):
+    features = 9
+
+
+def test_a_body_for_several_parts_passes() -> None:
+    check_body(Combined, SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("make", "mistake"),
+    [
+        (ForgetsAPart, "found none in vector.weight"),
+        (ScalesAPartInPlace, "the observations to stay as they were"),
+        (TakesAPartAway, "the observations to stay as they were"),
+        (WrongWidth, r"observations 'image' \(16, 4, 4, 3\) of torch.uint8, 'in/0' \(16, 4\) of"),
+        (Encoder, "cannot read observations of Dict"),
+    ],
+)
+def test_a_broken_body_for_several_parts_is_told_its_mistake(make: Any, mistake: str) -> None:
+    failure_of(check_body, make, SEVERAL, named=mistake)
+
+
+def test_a_part_that_cannot_be_stored_is_refused() -> None:
+    with pytest.raises(SpaceError, match="not supported"):
+        check_body(Combined, spaces.Dict({"a": VECTORS, "b": spaces.Text(3)}))
 
 
 def test_a_body_that_expects_floats_of_images_is_told_so() -> None:

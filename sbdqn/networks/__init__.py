@@ -5,15 +5,17 @@ from sbdqn.networks.centered_rmsprop import CenteredRMSprop
 from sbdqn.networks.direct_step import direct_step
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
+from sbdqn.networks.multi_input import MultiInput
 from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
 from sbdqn.networks.pixels import Impala, Nature
-from sbdqn.networks.policies import MlpPolicy
+from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sbdqn.networks.q_network import QNetwork
 from sbdqn.networks.randomness import seeded
 
 __all__ = [
     "CenteredRMSprop",
+    "CnnPolicy",
     "DuelingOutput",
     "Encoder",
     "FlatParameters",
@@ -22,6 +24,8 @@ __all__ = [
     "LinearOutput",
     "Mlp",
     "MlpPolicy",
+    "MultiInput",
+    "MultiInputPolicy",
     "Nature",
     "NoisyLinear",
     "QNetwork",

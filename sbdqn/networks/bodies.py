@@ -16,13 +16,16 @@ from sbdqn.errors import SpaceError
 from sbdqn.networks.noisy import MakeLinear
 from sbdqn.types import Array
 
+READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""The spaces that `Encoder` reads."""
+
 
 def is_image(space: Space[Any]) -> bool:
-    """Whether a space holds images: three axes of uint8 from 0 to 255."""
+    """Whether a space holds images, or stacks of them: uint8 from 0 to 255, three or more axes."""
     return (
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8
-        and len(space.shape) == 3
+        and len(space.shape) >= 3
         and bool((space.low == 0).all() and (space.high == 255).all())
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
-from sbdqn.errors import SpaceError, require_count
+from sbdqn.errors import SpaceError, require, require_count
 from sbdqn.networks.bodies import is_image
 
 
@@ -45,14 +49,16 @@ class Nature(nn.Sequential):
         >>> Nature(space)(torch.zeros(2, 84, 84, 4, dtype=torch.uint8)).shape
         torch.Size([2, 3136])
 
-        As a policy: `MlpPolicy(features_extractor=Nature, net_arch=(512,))`.
+        As a policy: `CnnPolicy()`.
     """
 
     def __init__(
         self, space: Space[Any], normalize_images: bool = True, channels_last: bool | None = None
     ) -> None:
+        require_settings({"channels_last": channels_last})
         pixels = _Pixels(space, normalize_images, channels_last)
-        pixels.require_side(36, "Nature")
+        way_out = "use features_extractor='impala', which takes any size"
+        pixels.require_side(36, "Nature", way_out)
         super().__init__(
             pixels,
             nn.Conv2d(pixels.shape[0], 32, kernel_size=8, stride=4),
@@ -63,7 +69,8 @@ class Nature(nn.Sequential):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.features: int = self(torch.zeros(1, *pixels.obs_shape)).shape[1]
+        rows, columns = map(_side_after_nature, pixels.shape[1:])
+        self.features = 64 * rows * columns
 
 
 class Impala(nn.Sequential):
@@ -84,6 +91,11 @@ class Impala(nn.Sequential):
         layer_norm: whether layer norm, over maps and pixels with a scale and a
             shift per map, stands before every ReLU (Gallici et al. 2024,
             "Simplifying Deep Temporal Difference Learning").
+        spectral_norm: whether the weights of the residual convolutions are divided
+            by their largest singular value ("Beyond The Rainbow"). Each prediction
+            that is learned from brings its estimate one step closer
+            (`torch.nn.utils.parametrizations.spectral_norm`); the target network
+            gets it at each sync.
         pool: side of the square that adaptive max-pooling makes of each map, so
             that `features` does not depend on the size of the images (6 in
             "Beyond The Rainbow"); None for none.
@@ -92,7 +104,8 @@ class Impala(nn.Sequential):
     Raises:
         SpaceError: as for `Nature`; images are too small if `pool` is larger
             than their maps.
-        ConfigurationError: if `width` or `pool` is no integer of at least 1.
+        ConfigurationError: if `width` or `pool` is no integer of at least 1, or a
+            switch is neither True nor False.
 
     Attributes:
         features: width of the features; for 84 x 84 pixels 3872, or 1152 with
@@ -110,41 +123,51 @@ class Impala(nn.Sequential):
         normalize_images: bool = True,
         width: int = 1,
         layer_norm: bool = False,
+        spectral_norm: bool = False,
         pool: int | None = None,
         channels_last: bool | None = None,
     ) -> None:
-        require_count("width", width)
+        require_settings(
+            {
+                "width": width,
+                "layer_norm": layer_norm,
+                "spectral_norm": spectral_norm,
+                "pool": pool,
+                "channels_last": channels_last,
+            }
+        )
         pixels = _Pixels(space, normalize_images, channels_last)
         layers: list[nn.Module] = [pixels]
-        before = pixels.shape[0]
+        before, *sides = pixels.shape
         for maps in (16 * width, 32 * width, 32 * width):
             layers += [
                 nn.Conv2d(before, maps, kernel_size=3, padding=1),
                 nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
-                _Residual(maps, layer_norm),
-                _Residual(maps, layer_norm),
+                _Residual(maps, layer_norm, spectral_norm),
+                _Residual(maps, layer_norm, spectral_norm),
             ]
             before = maps
+            sides = [(side + 1) // 2 for side in sides]
         layers += _activation(before, layer_norm)
         if pool is not None:
-            require_count("pool", pool)
-            # Each section halves a side and rounds up.
-            pixels.require_side(8 * (pool - 1) + 1, f"Impala with pool={pool}")
+            way_out = "use a smaller pool, or none"
+            pixels.require_side(8 * (pool - 1) + 1, f"Impala with pool={pool}", way_out)
             layers.append(nn.AdaptiveMaxPool2d(pool))
+            sides = [pool, pool]
         super().__init__(*layers, nn.Flatten())
-        self.features: int = self(torch.zeros(1, *pixels.obs_shape)).shape[1]
+        self.features = before * math.prod(sides)
 
 
 class _Residual(nn.Module):
     """Two convolutions whose outcome is added to what came in."""
 
-    def __init__(self, maps: int, layer_norm: bool) -> None:
+    def __init__(self, maps: int, layer_norm: bool, spectral_norm: bool) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
             *_activation(maps, layer_norm),
-            nn.Conv2d(maps, maps, kernel_size=3, padding=1),
+            _convolution(maps, spectral_norm),
             *_activation(maps, layer_norm),
-            nn.Conv2d(maps, maps, kernel_size=3, padding=1),
+            _convolution(maps, spectral_norm),
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -166,8 +189,8 @@ class _Pixels(nn.Module):
         if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
             raise SpaceError(
                 f"convolutions read images, so they need a Box of shape (H, W), (H, W, C), "
-                f"(C, H, W), (S, H, W, C) or (S, C, H, W), not {space}; leave "
-                f"features_extractor out for what is no image"
+                f"(C, H, W), (S, H, W, C) or (S, C, H, W), not {space}; let MlpPolicy flatten it, "
+                f"or give it such a shape with gymnasium.wrappers.ReshapeObservation"
             )
         self.obs_shape = space.shape
         axes = list(range(len(space.shape)))
@@ -180,20 +203,26 @@ class _Pixels(nn.Module):
         folded = spaces.Box(low.reshape(self.shape), high.reshape(self.shape), dtype=dtype)
         self.divisor = 255.0 if normalize_images and is_image(folded) else 1.0
 
-    def require_side(self, smallest: int, reader: str) -> None:
+    def require_side(self, smallest: int, reader: str, way_out: str) -> None:
         """Refuse images with fewer rows or columns than `smallest`."""
         _, height, width = self.shape
         if min(height, width) < smallest:
             raise SpaceError(
                 f"images of {height} x {width} pixels are too small for {reader}, which takes "
-                f"{smallest} x {smallest} and larger; enlarge them with "
-                f"gymnasium.wrappers.ResizeObservation, or use Impala without pool"
+                f"{smallest} x {smallest} and larger; {way_out}, or enlarge them with "
+                f"gymnasium.wrappers.ResizeObservation"
             )
 
     def forward(self, obs: Tensor) -> Tensor:
         """Floats (B, C, H, W) of observations (B, ...)."""
-        pixels = obs.permute(self.order).reshape(obs.shape[0], *self.shape).float()
-        return pixels if self.divisor == 1.0 else pixels / self.divisor
+        images = obs.permute(self.order).reshape(obs.shape[0], *self.shape)
+        # On the CPU, convolutions are faster where a pixel's channels are neighbours.
+        layout = torch.channels_last if obs.is_cpu else torch.preserve_format
+        pixels = images.to(torch.float32, memory_format=layout)
+        if self.divisor == 1.0:
+            return pixels
+        # What already was float may be somebody else's.
+        return pixels / self.divisor if obs.is_floating_point() else pixels.div_(self.divisor)
 
 
 def _channels_are_last(shape: tuple[int, ...]) -> bool:
@@ -204,10 +233,62 @@ def _channels_are_last(shape: tuple[int, ...]) -> bool:
         return False
     raise SpaceError(
         f"images of shape {shape[-3:]} do not tell which axis holds the channels: neither the "
-        f"first nor the last is shorter than both others; say it, as in "
-        f"functools.partial(Impala, channels_last=True)"
+        f"first nor the last is shorter than both others; say it with "
+        f"features_extractor_kwargs={{'channels_last': True}}, or False"
     )
 
 
 def _activation(maps: int, layer_norm: bool) -> list[nn.Module]:
     return [nn.GroupNorm(1, maps), nn.ReLU()] if layer_norm else [nn.ReLU()]
+
+
+def _convolution(maps: int, spectral_norm: bool) -> nn.Module:
+    convolution = nn.Conv2d(maps, maps, kernel_size=3, padding=1)
+    return parametrizations.spectral_norm(convolution) if spectral_norm else convolution
+
+
+def _side_after_nature(side: int) -> int:
+    for kernel, stride in ((8, 4), (4, 2), (3, 1)):
+        side = (side - kernel) // stride + 1
+    return side
+
+
+def _require_switch(name: str, given: object) -> None:
+    require(isinstance(given, (bool, np.bool_)), name, given, "True or False")
+
+
+def _require_count_or_none(name: str, given: object) -> None:
+    if given is not None:
+        require_count(name, given)
+
+
+def _require_switch_or_none(name: str, given: object) -> None:
+    accepted = given is None or isinstance(given, (bool, np.bool_))
+    require(accepted, name, given, "True, False or None")
+
+
+_SETTINGS: dict[str, Callable[[str, object], None]] = {
+    "width": require_count,
+    "layer_norm": _require_switch,
+    "spectral_norm": _require_switch,
+    "pool": _require_count_or_none,
+    "channels_last": _require_switch_or_none,
+}
+
+
+def require_settings(given: Mapping[str, object]) -> None:
+    """Refuse keyword arguments of bodies that have no meaning.
+
+    Raises:
+        ConfigurationError: if a value is unfit.
+    """
+    for name, value in given.items():
+        _SETTINGS[name](name, value)
+
+
+BODIES: dict[str, Callable[..., nn.Module]] = {"nature": Nature, "impala": Impala}
+
+
+def settings_of(body: str) -> list[str]:
+    """The keyword arguments that a body takes besides what each of them takes."""
+    return [name for name in inspect.signature(BODIES[body]).parameters if name in _SETTINGS]

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from gymnasium import Space
-from torch import Tensor, nn, optim
+from gymnasium import Space, spaces
+from torch import nn
 
-from sbdqn.errors import ConfigurationError, is_integer, is_number, require
-from sbdqn.networks.bodies import Encoder, Mlp
-from sbdqn.networks.centered_rmsprop import CenteredRMSprop
-from sbdqn.networks.embedding import FractionEmbedding
-from sbdqn.networks.flat import FlatParameters
-from sbdqn.networks.noisy import NoisyLinear
-from sbdqn.networks.outputs import DuelingOutput, LinearOutput
-from sbdqn.networks.pixels import Impala, Nature
-from sbdqn.networks.q_network import QNetwork
-from sbdqn.protocols import BodyFactory, Head, SampledHead
-
-OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
-    "Adam": optim.Adam,
-    "AdamW": optim.AdamW,
-    "CenteredRMSprop": CenteredRMSprop,
-    "RMSprop": optim.RMSprop,
-    "SGD": optim.SGD,
-    "RAdam": optim.RAdam,
-}
-BODIES: dict[str, Callable[[Space[Any], bool], nn.Module]] = {"nature": Nature, "impala": Impala}
-_FUSED_ON_EVERY_DEVICE = (optim.Adam, optim.AdamW, optim.SGD)
+from sbdqn.errors import SpaceError
+from sbdqn.networks.base_policy import BasePolicy
+from sbdqn.networks.bodies import Encoder, is_image
+from sbdqn.networks.multi_input import MultiInput, require_readable
+from sbdqn.observations import parts_of
+from sbdqn.protocols import BodyFactory
 
 
 @dataclass(frozen=True)
-class MlpPolicy:
+class MlpPolicy(BasePolicy):
     """A multilayer perceptron over flattened observations.
+
+    It reads Box, Discrete, MultiDiscrete and MultiBinary spaces as `Encoder` does.
 
     Where something stands between the shared layers and the output (dueling
     streams, a head that samples fractions), the last hidden layer stands behind
@@ -56,6 +40,9 @@ class MlpPolicy:
         features_extractor: what takes the place of flattening: `"nature"` or
             `"impala"` for images, or a callable from the observation space to a
             module with `.features`.
+        features_extractor_kwargs: keyword arguments of a body that is named:
+            `channels_last`, and of `"impala"` also `width`, `layer_norm`,
+            `spectral_norm` and `pool`.
         normalize_images: whether uint8 images are divided by 255; a callable of
             your own decides for itself.
         optimizer_class: `"Adam"`, `"AdamW"`, `"CenteredRMSprop"` (that of the
@@ -68,170 +55,109 @@ class MlpPolicy:
         >>> policy = MlpPolicy(net_arch=(256, 256), layer_norm=True)
     """
 
-    net_arch: tuple[int, ...] = (64, 64)
-    activation_fn: type[nn.Module] | str = nn.ReLU
-    layer_norm: bool = True
-    dueling: bool = False
-    noisy: bool = False
-    noisy_sigma: float = 0.5
-    features_extractor: BodyFactory | str | None = None
-    normalize_images: bool = True
-    optimizer_class: type[optim.Optimizer] | str = "Adam"
-    optimizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse what no network can be made of."""
-        object.__setattr__(self, "net_arch", _widths(self.net_arch))
-        _require_layer(self._activation())
-        for name in ("layer_norm", "dueling", "noisy", "normalize_images"):
-            given = getattr(self, name)
-            if not isinstance(given, (bool, np.bool_)):
-                raise ConfigurationError(f"{name} must be True or False, not {given!r}")
-        _check_noisy_sigma(self.noisy, self.noisy_sigma)
-        _check_features_extractor(self.features_extractor, self.normalize_images)
-        self._optimizer_class()
-        _check_optimizer_kwargs(self.optimizer_kwargs)
-
-    def build(self, space: Space[Any], n_actions: int, head: Head) -> QNetwork:
-        """Make a network with fresh weights from torch's global generator.
-
-        Args:
-            space: of one observation.
-            n_actions: A, the number of actions.
-            head: says how many outputs an action has.
-        """
-        encoder = self._encoder(space)
-        features = getattr(encoder, "features", None)
-        if not isinstance(encoder, nn.Module) or not isinstance(features, int):
-            raise ConfigurationError(
-                f"features_extractor must return an nn.Module with an integer .features, "
-                f"not {encoder!r}"
-            )
-        has_something_between = self.dueling or isinstance(head, SampledHead)
-        n_own = 1 if has_something_between and self.net_arch else 0
-        n_shared = len(self.net_arch) - n_own
-        trunk = self._mlp(features, self.net_arch[:n_shared])
-        output = self._output(trunk.features, self.net_arch[n_shared:], n_actions, head.width)
-        embedding = None
-        if isinstance(head, SampledHead):
-            embedding = FractionEmbedding(trunk.features, head.cosines)
-        return QNetwork(encoder, trunk, output, head, embedding)
-
     def _encoder(self, space: Space[Any]) -> nn.Module:
         extractor = self.features_extractor
+        if callable(extractor):
+            return extractor(space)
+        _refuse_several_parts("MlpPolicy", space)
         if extractor is None:
             return Encoder(space, self.normalize_images)
-        if isinstance(extractor, str):
-            return BODIES[extractor](space, self.normalize_images)
-        return extractor(space)
+        return self._named_body(space)
 
-    def _mlp(self, inputs: int, widths: tuple[int, ...]) -> Mlp:
-        return Mlp(inputs, widths, self._activation(), self.layer_norm, self._make_linear)
 
-    def _make_linear(self, inputs: int, outputs: int) -> nn.Module:
-        if self.noisy:
-            return NoisyLinear(inputs, outputs, self.noisy_sigma)
-        return nn.Linear(inputs, outputs)
+@dataclass(frozen=True)
+class CnnPolicy(BasePolicy):
+    """Convolutions over images, and a multilayer perceptron behind them.
 
-    def _output(
-        self, features: int, hidden: tuple[int, ...], n_actions: int, width: int
-    ) -> nn.Module:
-        if self.dueling:
-            value, advantage = (self._mlp(features, hidden) for _ in range(2))
-            return DuelingOutput(value, advantage, n_actions, width, self._make_linear)
-        last = self._mlp(features, hidden)
-        output = LinearOutput(last.features, n_actions, width, self._make_linear)
-        return nn.Sequential(last, output) if hidden else output
+    The images may be of any size that the body takes, (H, W), (H, W, C) or
+    (C, H, W), or stacks of them, (S, H, W, C) or (S, C, H, W); `Nature` says how
+    the axes are told apart. uint8 images stay uint8 until they reach the network.
 
-    def build_optimizer(self, flat: FlatParameters, learning_rate: float) -> optim.Optimizer:
-        """Make the optimiser of a network's parameters.
+    With the default fields but `layer_norm=False` it is the network of Mnih et
+    al. 2015, and SB3's. All other fields are those of `MlpPolicy`.
 
-        The optimisers in `OPTIMIZERS` treat every element alike, so they
-        get all parameters as one tensor; another class gets the layers one by one.
-        """
-        chosen = self._optimizer_class()
-        elementwise = chosen in OPTIMIZERS.values()
-        parameters: list[Tensor] = [flat.values] if elementwise else list(flat.trainable)
-        settings = dict(self.optimizer_kwargs)
-        if chosen in _FUSED_ON_EVERY_DEVICE and not {"fused", "foreach"} & settings.keys():
-            settings["fused"] = True
+    Attributes:
+        net_arch: width of each hidden layer behind the convolutions.
+        features_extractor: `"nature"` (Mnih et al. 2015, 36 x 36 pixels or more),
+            `"impala"` (Espeholt et al. 2018, any size), or a callable from the
+            observation space to a module with `.features`.
+
+    Example:
+        >>> policy = CnnPolicy()
+        >>> wide = {"width": 2, "layer_norm": True, "pool": 6}
+        >>> policy = CnnPolicy(features_extractor="impala", features_extractor_kwargs=wide)
+    """
+
+    net_arch: tuple[int, ...] = (512,)
+    features_extractor: BodyFactory | str | None = "nature"
+
+    _may_flatten: ClassVar[bool] = False
+
+    def _encoder(self, space: Space[Any]) -> nn.Module:
+        _refuse_several_parts("CnnPolicy", space)
+        extractor = self.features_extractor
+        if callable(extractor):
+            return extractor(space)
+        if not isinstance(space, spaces.Box) or len(space.shape) < 2:
+            raise SpaceError(f"CnnPolicy reads images, not observations of {space}; use MlpPolicy")
+        return self._named_body(space)
+
+
+@dataclass(frozen=True)
+class MultiInputPolicy(BasePolicy):
+    """A body for each part of a Dict or Tuple observation, and an MLP behind them.
+
+    Each image among the parts has convolutions of its own; what is no image is
+    flattened or becomes one-hot, as `Encoder` does it. The features of all parts
+    stand in a row, see `MultiInput`.
+
+    An image is a Box of uint8 from 0 to 255 with three axes, or four for a stack of
+    images. One of two axes is a matrix of numbers here: give it a third axis with
+    gymnasium.wrappers.TransformObservation. Images of floats are flattened too.
+
+    SB3's policy puts a linear layer of 256 behind the convolutions of each image;
+    here `net_arch` follows at once. All other fields are those of `MlpPolicy`.
+
+    Attributes:
+        net_arch: width of each hidden layer behind the features of all parts.
+        features_extractor: of the images: `"nature"` or `"impala"`, or `None` to
+            flatten them as well; or a callable from the whole observation space
+            to a module with `.features` that reads a dict with one tensor for
+            each part, named by the way to it: `"camera/left"`, `"0"`.
+
+    Example:
+        >>> policy = MultiInputPolicy(net_arch=(256,), features_extractor="impala")
+    """
+
+    net_arch: tuple[int, ...] = (64, 64)
+    features_extractor: BodyFactory | str | None = "nature"
+
+    def _encoder(self, space: Space[Any]) -> nn.Module:
+        if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+            instead = "CnnPolicy" if is_image(space) else "MlpPolicy"
+            raise SpaceError(
+                f"MultiInputPolicy reads Dict and Tuple observations, not {space}; use {instead}"
+            )
+        extractor = self.features_extractor
+        if callable(extractor):
+            return extractor(space)
+        require_readable(space)
+        return MultiInput(parts_of(space) or {}, self._part)
+
+    def _part(self, name: str, space: Space[Any]) -> nn.Module:
+        if self.features_extractor is None or not is_image(space):
+            return Encoder(space, self.normalize_images)
         try:
-            return chosen(parameters, lr=learning_rate, **settings)  # type: ignore[call-arg]
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"optimizer_kwargs {dict(self.optimizer_kwargs)!r} do not fit "
-                f"{chosen.__name__}: {error}"
+            return self._named_body(space)
+        except SpaceError as error:
+            raise SpaceError(
+                f"the part {name!r}: {error}; in a Dict or a Tuple the wrapper is "
+                f"TransformObservation, and features_extractor=None flattens images"
             ) from error
 
-    def _activation(self) -> type[nn.Module]:
-        given = self.activation_fn
-        found = getattr(torch.nn, given, None) if isinstance(given, str) else given
-        if isinstance(found, type) and issubclass(found, nn.Module):
-            return found
-        raise ConfigurationError(
-            f"activation_fn must be a subclass of nn.Module or the name of one in torch.nn, "
-            f"not {given!r}"
-        )
 
-    def _optimizer_class(self) -> type[optim.Optimizer]:
-        given = self.optimizer_class
-        found = OPTIMIZERS.get(given) if isinstance(given, str) else given
-        if isinstance(found, type) and issubclass(found, optim.Optimizer):
-            return found
-        raise ConfigurationError(
-            f"optimizer_class must be one of {', '.join(OPTIMIZERS)}, or a subclass of "
-            f"torch.optim.Optimizer, not {given!r}"
-        )
-
-
-def _widths(given: Any) -> tuple[int, ...]:
-    widths = given if isinstance(given, (list, tuple)) else (None,)
-    if not all(is_integer(width) and width > 0 for width in widths):
-        raise ConfigurationError(
-            f"net_arch must be a list of positive layer widths such as [64, 64], not {given!r}"
-        )
-    return tuple(map(int, widths))
-
-
-def _check_noisy_sigma(noisy: bool, sigma: Any) -> None:
-    require(is_number(sigma) and sigma > 0, "noisy_sigma", sigma, "a number above 0")
-    if not noisy and sigma != MlpPolicy.noisy_sigma:
-        raise ConfigurationError(f"noisy_sigma={sigma!r} would have no effect with noisy=False")
-
-
-def _require_layer(activation: type[nn.Module]) -> None:
-    try:
-        activation()
-    except TypeError as error:
-        raise ConfigurationError(
-            f"activation_fn must be a class that is made without arguments, such as nn.ReLU, not "
-            f"{activation.__name__}: {error}"
-        ) from error
-
-
-def _check_features_extractor(given: Any, normalize_images: bool) -> None:
-    if given is None or (isinstance(given, str) and given in BODIES):
-        return
-    if isinstance(given, (nn.Module, str)) or not callable(given):
-        raise ConfigurationError(
-            f"features_extractor must be {', '.join(map(repr, BODIES))}, a callable from the "
-            f"observation space to an nn.Module with an integer .features, such as the module's "
-            f"class, or None, not {given!r}"
-        )
-    if not normalize_images:
-        raise ConfigurationError(
-            f"normalize_images=False would have no effect with features_extractor={given!r}, "
-            f"which sees images as they are"
-        )
-
-
-def _check_optimizer_kwargs(given: Any) -> None:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ConfigurationError(
-            f"optimizer_kwargs must be a dict of keyword arguments such as {{'eps': 1e-5}}, "
-            f"not {given!r}"
-        )
-    if "lr" in given:
-        raise ConfigurationError(
-            "optimizer_kwargs must not hold 'lr'; use the parameter learning_rate"
+def _refuse_several_parts(reader: str, space: Space[Any]) -> None:
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        raise SpaceError(
+            f"{reader} reads observations that are one array, not {space}; use MultiInputPolicy"
         )

@@ -13,7 +13,7 @@ from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.layers import Chain
 from sbdqn.networks.outputs import LinearOutput
 from sbdqn.protocols import Head, Noisy, SampledHead
-from sbdqn.types import Array, Prediction, Purpose
+from sbdqn.types import Arrays, Prediction, Purpose, Tensors
 
 _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Linear,
@@ -24,6 +24,7 @@ _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.GroupNorm,
     nn.Flatten,
     nn.Sequential,
+    nn.ModuleList,
     nn.ReLU,
     nn.Tanh,
     nn.ELU,
@@ -92,8 +93,10 @@ class QNetwork(nn.Module):
         self.has_modes = any(map(_may_have_modes, layers))
         self.is_random = self.has_modes or bool(self._noisy) or embedding is not None
 
-    def predict(self, obs: Tensor, purpose: Purpose) -> Prediction:
+    def predict(self, obs: Tensors, purpose: Purpose) -> Prediction:
         """What the network says of observations (B, ...), for the head to read.
+
+        Observations of several parts are a dict, as the replay stores them.
 
         Layers that behave otherwise in training (dropout, batch norm) do so
         when learning and at no other time. Noise is left out in evaluation.
@@ -108,13 +111,13 @@ class QNetwork(nn.Module):
         finally:
             self._silence(False)
 
-    def _predict(self, obs: Tensor, purpose: Purpose) -> Prediction:
+    def _predict(self, obs: Tensors, purpose: Purpose) -> Prediction:
         features = self.trunk(self.encoder(obs))
         if self.embedding is None:
             return Prediction(self.output(features))
         head = self.head
         assert isinstance(head, SampledHead)
-        fractions = head.fractions(obs.shape[0], purpose, features.device)  # (B, N)
+        fractions = head.fractions(features.shape[0], purpose, features.device)  # (B, N)
         embedded = self.embedding(features, fractions).flatten(0, 1)  # (B * N, F)
         values = self.output(embedded).squeeze(2).unflatten(0, fractions.shape)  # (B, N, A)
         return Prediction(values.transpose(1, 2), fractions)
@@ -145,7 +148,7 @@ class QNetwork(nn.Module):
         self._plain.chain.find_arrays()
         return self._plain.chain.learns
 
-    def record(self, obs: Tensor) -> tuple[Prediction, list[Any]]:
+    def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
         """`predict`, and what `differentiate` wants; of a network that `is_plain`."""
         assert self._plain is not None
         outputs, kept = self._plain.chain.run(self._plain.encoder(obs))
@@ -156,17 +159,17 @@ class QNetwork(nn.Module):
         assert self._plain is not None
         self._plain.chain.differentiate(kept, gradient.flatten(1))
 
-    def q(self, obs: Tensor, purpose: Purpose) -> Tensor:
+    def q(self, obs: Tensors, purpose: Purpose) -> Tensor:
         """Expected returns (B, A)."""
         return self.head.q(self.predict(obs, purpose))
 
-    def q_of_one(self, obs: Array, purpose: Purpose) -> Tensor | None:
+    def q_of_one(self, obs: Arrays, purpose: Purpose) -> Tensor | None:
         """Expected returns (1, A) of one observation (1, ...) as stored, on the CPU.
 
         None where NumPy cannot do it, or is no faster.
         """
         plain = self._plain
-        if plain is None or not plain.encoder.is_identity_for(obs):
+        if plain is None or isinstance(obs, dict) or not plain.encoder.is_identity_for(obs):
             return None
         if not (self._is_checked and purpose is Purpose.ACT):
             if not self.is_plain:
@@ -177,7 +180,7 @@ class QNetwork(nn.Module):
             return None
         return self.head.q(Prediction(torch.from_numpy(values.reshape(plain.shape_of_one))))
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensors) -> Tensor:
         """Expected returns (B, A), as for evaluation."""
         return self.q(obs, Purpose.EVALUATE)
 

@@ -252,7 +252,7 @@ class StackedPart:
 
     def _one_row_more(self, history: Array) -> Array:
         """The distances of the same frames from one row below, if within reach."""
-        further = np.where(history < self.reach, history + 1, _UNKNOWN).astype(np.uint8)
+        further: Array = np.where(history < self.reach, history + 1, _UNKNOWN).astype(np.uint8)
         further[history == _PADDING] = _PADDING
         return further
 

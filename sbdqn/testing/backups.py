@@ -20,7 +20,7 @@ from sbdqn.testing.steps import (
     rows_of,
     run_steps,
 )
-from sbdqn.types import Batch, Bootstrap
+from sbdqn.types import Batch, Bootstrap, Tensors
 
 _B, _A = 5, 3
 
@@ -69,7 +69,7 @@ def _case(scale: float = 1.0) -> _Case:
         weight=torch.ones(_B),
         index=torch.arange(_B),
     )
-    return _Case(batch, lambda obs: obs @ online, lambda obs: obs @ target)
+    return _Case(batch, _linear(online), _linear(target))
 
 
 def _is_a_frozen_dataclass(backup: Backup) -> None:
@@ -159,7 +159,7 @@ def _inputs_are_left_as_they_are(backup: Backup) -> None:
     copies: list[Tensor] = []
 
     def watched(q: QFunction) -> QFunction:
-        def remember(obs: Tensor) -> Tensor:
+        def remember(obs: Tensors) -> Tensor:
             kept.append(q(obs))
             copies.append(kept[-1].clone())
             return kept[-1]
@@ -172,6 +172,14 @@ def _inputs_are_left_as_they_are(backup: Backup) -> None:
     found = "that it was changed"
     expect(is_same(batch, case.batch), "the batch to stay as it was", found, advice)
     expect(is_same(tuple(copies), tuple(kept)), "q values to stay as they were", found, advice)
+
+
+def _linear(weight: Tensor) -> QFunction:
+    def q(obs: Tensors) -> Tensor:
+        assert isinstance(obs, Tensor)
+        return obs @ weight
+
+    return q
 
 
 def _shifted(q: QFunction, by: Tensor) -> QFunction:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sbdqn.envs import ObservationAdapter
 from sbdqn.heads import Scalar
-from sbdqn.networks import MlpPolicy
+from sbdqn.networks import MlpPolicy, MultiInputPolicy
+from sbdqn.observations import apply, flattened, parts_of
 from sbdqn.protocols import BodyFactory, Noisy
 from sbdqn.testing.steps import (
     expect,
@@ -21,7 +22,7 @@ from sbdqn.testing.steps import (
     largest_difference,
     run_steps,
 )
-from sbdqn.types import Purpose
+from sbdqn.types import Purpose, Tensors
 
 _B = 16
 
@@ -32,10 +33,12 @@ def check_body(make_body: BodyFactory, space: Space[Any]) -> None:
     It must be a module with an integer `.features` that turns observations of
     the space, as the replay stores them, into that many features, each
     observation for itself; all of its parameters must learn, and all that its
-    output depends on must be in its state.
+    output depends on must be in its state. Observations of a Dict or Tuple space
+    are a dict with one tensor for each part.
 
     Args:
-        make_body: what `MlpPolicy(features_extractor=...)` would be given.
+        make_body: what `features_extractor` would be given: that of `MlpPolicy`,
+            or of `MultiInputPolicy` for a Dict or Tuple space.
         space: the space of one observation.
 
     Raises:
@@ -58,18 +61,43 @@ class _Subject(NamedTuple):
 
     make: BodyFactory
     space: Space[Any]
-    obs: Tensor
+    obs: Tensors
 
     def made(self) -> Any:
         """A fresh body, as it evaluates."""
         return _evaluating(self.make(self.space))
 
 
-def _observations(space: Space[Any]) -> Tensor:
-    adapter = ObservationAdapter(space)
+def _observations(space: Space[Any]) -> Tensors:
     drawn = copy.deepcopy(space)
     drawn.seed(0)
-    return torch.from_numpy(adapter.stored(np.stack([drawn.sample() for _ in range(_B)])))
+    samples = [drawn.sample() for _ in range(_B)]
+    parts = parts_of(space)
+    if parts is None:
+        return _stored(space, samples)
+    flat = [flattened(space, sample) for sample in samples]
+    return {name: _stored(part, [each[name] for each in flat]) for name, part in parts.items()}
+
+
+def _stored(space: Space[Any], samples: list[Any]) -> Tensor:
+    values: Any = ObservationAdapter(space).stored(np.stack(samples))
+    return torch.from_numpy(values)
+
+
+def _rows(obs: Tensors, rows: slice) -> Tensors:
+    return apply(lambda part: part[rows], obs)
+
+
+def _by_name(obs: Tensors) -> dict[str, Tensor]:
+    return obs if isinstance(obs, dict) else {"": obs}
+
+
+def _described(obs: Tensors) -> str:
+    parts = [
+        f"{name!r} {tuple(part.shape)} of {part.dtype}".removeprefix("'' ")
+        for name, part in _by_name(obs).items()
+    ]
+    return ", ".join(parts)
 
 
 def _evaluating(body: nn.Module) -> nn.Module:
@@ -92,15 +120,17 @@ def _is_a_module_with_an_integer_features(subject: _Subject) -> None:
 
 def _output_is_as_wide_as_features_says(subject: _Subject) -> None:
     body, obs = subject.made(), subject.obs
-    name = f"features of observations {tuple(obs.shape)} of {obs.dtype}"
-    expect_tensor(name, body(obs), (_B, body.features))
+    name, features = f"features of observations {_described(obs)}", body(_rows(obs, slice(None)))
+    expect_tensor(name, features, (_B, body.features))
 
 
 def _observations_are_left_as_they_are(subject: _Subject) -> None:
-    before = subject.obs.clone()
+    before = {name: part.clone() for name, part in _by_name(subject.obs).items()}
     subject.made()(subject.obs)
+    after = _by_name(subject.obs)
     advice = "leave out operations in place (those ending in _) on what you are given"
-    unchanged = torch.equal(before, subject.obs)
+    unchanged = before.keys() == after.keys()
+    unchanged = unchanged and all(torch.equal(before[name], after[name]) for name in before)
     expect(unchanged, "the observations to stay as they were", "that they were changed", advice)
 
 
@@ -109,7 +139,7 @@ def _observations_do_not_depend_on_each_other(subject: _Subject) -> None:
     whole = body(obs)
     advice = "use no statistics of the batch in evaluation mode, and reduce no batch axis"
     for size in (_B // 2, 1):
-        parts = torch.cat([body(obs[at : at + size]) for at in range(0, _B, size)])
+        parts = torch.cat([body(_rows(obs, slice(at, at + size))) for at in range(0, _B, size)])
         expected = f"features in batches of {size} to be as in one of {_B}"
         expect(is_close(whole, parts), expected, largest_difference(whole, parts), advice)
 
@@ -157,7 +187,8 @@ def _two_bodies_share_nothing(subject: _Subject) -> None:
 
 
 def _a_q_network_can_be_built_on_it(subject: _Subject) -> None:
-    policy = MlpPolicy(net_arch=(8,), features_extractor=subject.make)
+    kind = MlpPolicy if parts_of(subject.space) is None else MultiInputPolicy
+    policy = kind(net_arch=(8,), features_extractor=subject.make)
     network = policy.build(subject.space, 3, Scalar())
     for purpose in Purpose:
         q = network.q(subject.obs, purpose)

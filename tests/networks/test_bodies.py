@@ -73,6 +73,12 @@ def test_images_are_divided_by_255() -> None:
     assert features(IMAGE, pixels) == [pytest.approx([0.0, 0.2, 0.4, 1.0])]
 
 
+def test_stacks_of_images_are_divided_by_255_too() -> None:
+    stack = spaces.Box(0, 255, (2, 2, 1, 1), np.uint8)
+    pixels = [[[[0]], [[51]]], [[[102]], [[255]]]]
+    assert features(stack, pixels) == [pytest.approx([0.0, 0.2, 0.4, 1.0])]
+
+
 def test_images_are_left_alone_where_that_is_wanted() -> None:
     pixels = [[[0], [51]], [[102], [255]]]
     assert features(IMAGE, pixels, normalize_images=False) == [[0, 51, 102, 255]]
@@ -92,8 +98,9 @@ def test_what_is_no_image_is_not_divided(space: spaces.Box) -> None:
     assert features(space, np.full(space.shape, 5)) == [[5, 5, 5, 5]]
 
 
-def test_an_image_has_three_axes_of_bytes() -> None:
+def test_an_image_has_three_axes_of_bytes_and_a_stack_more() -> None:
     assert is_image(IMAGE)
+    assert is_image(spaces.Box(0, 255, (4, 2, 2, 1), np.uint8))
     assert not is_image(spaces.Discrete(3))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sbdqn import DQN
 from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.heads import Scalar
-from sbdqn.networks import MlpPolicy
+from sbdqn.networks import FlatParameters, MlpPolicy
 from sbdqn.networks.pixels import Impala, Nature
 
 BODIES = pytest.mark.parametrize("body", [Nature, Impala])
@@ -268,6 +268,63 @@ def test_an_observation_is_not_changed() -> None:
         assert torch.equal(obs, torch.ones_like(obs))
 
 
+def test_floats_for_a_space_of_bytes_are_divided_but_not_changed() -> None:
+    first_layer = Impala(image_space(3, 3, 2))[0]
+    obs = torch.full((2, 3, 3, 2), 51.0)
+    assert first_layer(obs).unique().tolist() == [pytest.approx(0.2)]
+    assert obs.unique().tolist() == [51.0]
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 3), (3, 5, 6), (2, 5, 6, 3), (5, 6)])
+@pytest.mark.parametrize("space", [image_space, unit_space])
+def test_the_channels_of_a_pixel_are_neighbours_on_the_cpu(
+    shape: tuple[int, ...], space: Any
+) -> None:
+    first_layer = Impala(space(*shape))[0]
+    obs = images(2, *shape).to(torch.uint8 if space is image_space else torch.float32)
+    assert first_layer(obs).is_contiguous(memory_format=torch.channels_last)
+
+
+def strided(obs: Tensor) -> Tensor:
+    """Equal to a tensor, but every other row of a longer one."""
+    return obs.repeat_interleave(2, dim=0)[::2]
+
+
+def overlapping(obs: Tensor) -> Tensor:
+    """A stack whose frames are windows into one row of frames, as a replay may hold them."""
+    frames = obs[0, :, :, :].repeat(2, 1, 1)
+    return frames.as_strided(obs.shape, (obs[0, 0].numel(), *obs[0].stride()))
+
+
+def repeated(obs: Tensor) -> Tensor:
+    """One frame, seen as many."""
+    return obs[:, :1].expand_as(obs)
+
+
+@BODIES
+@pytest.mark.parametrize("view", [strided, overlapping, repeated])
+def test_views_have_the_features_of_what_they_show(body: Any, view: Any) -> None:
+    obs = view(images(3, 4, 36, 40))
+    assert not obs.is_contiguous()
+    read = seeded(body, image_space(4, 36, 40))
+    assert torch.equal(read(obs), read(obs.contiguous()))
+
+
+@BODIES
+def test_gradients_are_views_of_one_tensor_whatever_the_layout(body: Any) -> None:
+    policy = MlpPolicy(features_extractor=body, net_arch=())
+    network = policy.build(image_space(4, 36, 36), 2, Scalar())
+    flat = FlatParameters(network)
+    network(images(2, 4, 36, 36)).square().sum().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert torch.equal(flat.gradient, torch.cat([each.flatten() for each in gradients]))
+    begin = flat.gradient.data_ptr()
+    offsets = [(each.data_ptr() - begin) // 4 for each in gradients]
+    sizes = [each.numel() for each in gradients]
+    assert offsets == [sum(sizes[:i]) for i in range(len(sizes))]
+    assert all(each.is_contiguous() for each in gradients)
+
+
 @BODIES
 @pytest.mark.parametrize(
     "space",
@@ -282,7 +339,8 @@ def test_an_observation_is_not_changed() -> None:
 )
 def test_what_is_no_image_is_refused_with_the_way_out(body: Any, space: Space[Any]) -> None:
     with pytest.raises(
-        SpaceError, match=r"need a Box of shape \(H, W\), .*, not .*; leave features_extractor out"
+        SpaceError,
+        match=r"need a Box of shape \(H, W\), .*, not .*; let MlpPolicy .*ReshapeObservation",
     ):
         body(space)
 
@@ -294,7 +352,9 @@ def test_what_is_no_image_is_refused_with_the_way_out(body: Any, space: Space[An
 def test_a_shape_that_does_not_tell_the_channels_is_refused(
     body: Any, shape: tuple[int, ...]
 ) -> None:
-    told = rf"of shape \({', '.join(map(str, shape[-3:]))}\) do not tell .*, channels_last=True\)"
+    told = (
+        rf"of shape \({', '.join(map(str, shape[-3:]))}\) do not tell .*\{{'channels_last': True\}}"
+    )
     with pytest.raises(SpaceError, match=told):
         body(image_space(*shape))
 
@@ -325,7 +385,8 @@ def test_36_pixels_are_the_fewest_that_nature_takes() -> None:
     for shape in [(35, 36, 3), (3, 36, 35), (4, 36, 35, 1)]:
         with pytest.raises(
             SpaceError,
-            match=r"3\d x 3\d pixels are too small for Nature, .* 36 x 36 and larger; .*",
+            match=r"3\d x 3\d pixels are too small for Nature, .* 36 x 36 and larger; use "
+            r"features_extractor='impala', which takes any size, or .*\.ResizeObservation",
         ):
             Nature(image_space(*shape))
 
@@ -338,7 +399,8 @@ def test_impala_takes_the_smallest_images() -> None:
 def test_a_pool_larger_than_the_maps_is_refused() -> None:
     assert Impala(image_space(41, 41, 3), pool=6).features == 1152
     with pytest.raises(
-        SpaceError, match=r"41 x 40 pixels are too small for Impala with pool=6, .* 41 x 41 and lar"
+        SpaceError,
+        match=r"41 x 40 .* for Impala with pool=6, .* 41 x 41 and larger; use a smaller pool, or",
     ):
         Impala(image_space(41, 40, 3), pool=6)
 
@@ -348,6 +410,25 @@ def test_a_pool_larger_than_the_maps_is_refused() -> None:
 def test_what_is_no_count_is_refused(name: str, given: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be an integer of at least 1"):
         Impala(image_space(16, 16, 3), **{name: given})
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "channels_last"])
+@pytest.mark.parametrize("given", [0, "yes", 1.0])
+def test_what_is_no_switch_is_refused(name: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be True.* False.*, not {given!r}"):
+        Impala(image_space(16, 16, 3), **{name: given})
+
+
+@pytest.mark.parametrize("side", [36, 43, 44, 83, 84, 100])
+def test_the_features_of_nature_are_as_many_as_it_says(side: int) -> None:
+    body = Nature(image_space(side, 36, 1))
+    assert body(images(1, side, 36, 1)).shape == (1, body.features)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 8, 9, 16, 17])
+def test_the_features_of_impala_are_as_many_as_it_says(side: int) -> None:
+    body = Impala(image_space(side, 5, 1), channels_last=True)
+    assert body(images(1, side, 5, 1)).shape == (1, body.features)
 
 
 @pytest.mark.parametrize(

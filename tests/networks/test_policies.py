@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,21 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn, optim
 
-from sbdqn.errors import ConfigurationError
+from sbdqn.encoding import SPECS, decode, encode
+from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
-from sbdqn.networks import FlatParameters, Impala, MlpPolicy, Nature, NoisyLinear, QNetwork
-from sbdqn.protocols import Head
+from sbdqn.networks import (
+    CnnPolicy,
+    FlatParameters,
+    Impala,
+    MlpPolicy,
+    MultiInputPolicy,
+    Nature,
+    NoisyLinear,
+    QNetwork,
+)
+from sbdqn.protocols import Head, PolicySpec
+from sbdqn.specs import resolve_policy
 from sbdqn.types import Prediction, Purpose
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
@@ -410,3 +422,215 @@ def test_a_body_for_images_goes_by_its_name(name: str, body: Any, normalize: boo
 def test_images_as_they_are_for_a_callable_that_sees_them_so_anyway_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="normalize_images=False would have no effect"):
         MlpPolicy(features_extractor=Nature, normalize_images=False)
+
+
+# -- keyword arguments of a named body --------------------------------------------------
+
+
+def test_the_keyword_arguments_reach_the_body_that_is_named() -> None:
+    space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    chosen = {"width": 2, "layer_norm": True, "spectral_norm": True, "pool": 1}
+    networks = []
+    for policy in (
+        MlpPolicy(features_extractor="impala", features_extractor_kwargs=chosen),
+        MlpPolicy(features_extractor=partial(Impala, **chosen)),  # type: ignore[arg-type]
+    ):
+        torch.manual_seed(0)
+        networks.append(built(policy, space))
+    assert networks[0].encoder.features == 64
+    assert networks[0].state_dict().keys() == networks[1].state_dict().keys()
+    obs = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    assert torch.equal(networks[0](obs), networks[1](obs))
+
+
+@pytest.mark.parametrize("kind", [MlpPolicy, CnnPolicy, MultiInputPolicy])
+@pytest.mark.parametrize(
+    ("name", "given", "accepted"),
+    [
+        ("nature", {"width": 2}, "channels_last, not 'width'"),
+        (
+            "impala",
+            {"depth": 2, "space": 1, "pool": 2},
+            "width, layer_norm, spectral_norm, pool, channels_last, not 'depth', 'space'",
+        ),
+        ("impala", {"normalize_images": False}, ".*, not 'normalize_images'"),
+    ],
+)
+def test_a_body_says_what_it_takes(
+    kind: Any, name: str, given: dict[str, Any], accepted: str
+) -> None:
+    told = f"features_extractor_kwargs of {name!r} must be among {accepted}$"
+    with pytest.raises(ConfigurationError, match=told):
+        kind(features_extractor=name, features_extractor_kwargs=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"width": 0}, {"width": True}, {"layer_norm": 1}, {"spectral_norm": None}, {"pool": 1.5}],
+)
+def test_values_that_a_body_does_not_take_are_refused_at_once(given: dict[str, Any]) -> None:
+    told = f"do not fit 'impala': {next(iter(given))} must be "
+    with pytest.raises(ConfigurationError, match=told):
+        CnnPolicy(features_extractor="impala", features_extractor_kwargs=given)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "way_out"), [(Impala, r"functools\.partial"), (None, "'nature' and 'impala'$")]
+)
+def test_keyword_arguments_of_no_named_body_are_refused(extractor: Any, way_out: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"would have no effect with .*{way_out}"):
+        MlpPolicy(features_extractor=extractor, features_extractor_kwargs={"width": 2})
+
+
+@pytest.mark.parametrize("given", [3, None, ["width"], {1: 2}])
+def test_what_are_no_keyword_arguments_of_a_body_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="features_extractor_kwargs must be a dict of key"):
+        CnnPolicy(features_extractor_kwargs=given)
+
+
+# -- convolutions ---------------------------------------------------------------------
+
+
+def pictures(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def of_images(policy: PolicySpec, *shape: int, dtype: Any = np.uint8, high: float = 255) -> Any:
+    torch.manual_seed(0)
+    return policy.build(spaces.Box(0, high, shape, dtype), 2, Scalar())
+
+
+def test_a_cnn_policy_is_the_published_network() -> None:
+    network = of_images(CnnPolicy(layer_norm=False), 84, 84, 4)
+    same = of_images(
+        MlpPolicy(features_extractor="nature", net_arch=(512,), layer_norm=False), 84, 84, 4
+    )
+    assert type(network.encoder) is Nature
+    assert sum(each.numel() for each in network.parameters()) == 77_984 + 1_606_144 + 1026
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, same.state_dict()[name])
+
+
+@pytest.mark.parametrize("body", ["nature", "impala"])
+def test_a_cnn_policy_values_an_image_alike_in_every_layout(body: str) -> None:
+    policy = CnnPolicy(net_arch=(8,), features_extractor=body)
+    obs = pictures(3, 36, 40, 2)
+    last, first = of_images(policy, 36, 40, 2), of_images(policy, 2, 36, 40)
+    torch.testing.assert_close(last(obs), first(obs.permute(0, 3, 1, 2)))
+    assert last(obs).std(dim=0).max() > 1e-3  # images matter
+
+
+@pytest.mark.parametrize("body", ["nature", "impala"])
+def test_a_cnn_policy_divides_bytes_by_255_once_or_not_at_all(body: str) -> None:
+    obs = pictures(2, 36, 36, 3)
+    of_floats = of_images(CnnPolicy(features_extractor=body), 36, 36, 3, dtype=np.float32, high=1)
+    for normalize, seen in ((True, obs.float() / 255), (False, obs.float())):
+        policy = CnnPolicy(features_extractor=body, normalize_images=normalize)
+        assert torch.equal(of_images(policy, 36, 36, 3)(obs), of_floats(seen))
+
+
+def test_a_byte_of_51_is_a_fifth_where_weights_are_ones() -> None:
+    network = of_images(CnnPolicy(net_arch=(), features_extractor="impala"), 1, 1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for section in (1, 5, 9):  # each map is the first map that comes in
+            network.encoder[section].weight[:, 0, 1, 1] = 1.0
+        network.output.linear.weight[1] = 1.0
+    q = network(torch.tensor([[[51]], [[255]]], dtype=torch.uint8))
+    assert q.tolist() == [[0.0, pytest.approx(32 * 0.2)], [0.0, 32.0]]
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        (SPACE, r"CnnPolicy reads images, not observations of Box.*; use MlpPolicy$"),
+        (spaces.Discrete(3), r"CnnPolicy reads images, .*Discrete\(3\); use MlpPolicy$"),
+        (spaces.MultiBinary([9, 9]), "CnnPolicy reads images, .*; use MlpPolicy$"),
+        (spaces.Dict({"a": SPACE}), "one array, not Dict.*; use MultiInputPolicy$"),
+        (spaces.Tuple([SPACE]), "one array, not Tuple.*; use MultiInputPolicy$"),
+        (
+            spaces.Box(0, 255, (35, 36, 3), np.uint8),
+            "35 x 36 pixels are too small for Nature, .* use features_extractor='impala', which",
+        ),
+        (
+            spaces.Box(0, 255, (2, 2, 36, 36, 3), np.uint8),
+            r"need a Box of shape .*, not Box.*ReshapeObservation",
+        ),
+        (
+            spaces.Box(0, 255, (40, 40, 40), np.uint8),
+            r"which axis holds the channels.*features_extractor_kwargs=\{'channels_last': True\}",
+        ),
+    ],
+)
+def test_a_cnn_policy_says_what_to_use_instead(space: Space[Any], told: str) -> None:
+    with pytest.raises(SpaceError, match=told):
+        CnnPolicy().build(space, 2, Scalar())
+
+
+def test_a_cnn_policy_has_convolutions() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'impala', a callable .* not None; MlpPolicy fla"
+    ):
+        CnnPolicy(features_extractor=None)
+
+
+def test_a_cnn_policy_leaves_images_to_a_callable() -> None:
+    network = built(CnnPolicy(net_arch=(), features_extractor=Doubling))
+    assert network.encoder.space is SPACE
+    with pytest.raises(SpaceError, match="use MultiInputPolicy"):
+        built(CnnPolicy(features_extractor=Doubling), spaces.Dict({"a": SPACE}))
+
+
+@pytest.mark.parametrize("body", [None, "nature", "impala"])
+@pytest.mark.parametrize("space", [spaces.Dict({"a": SPACE}), spaces.Tuple([SPACE, SPACE])])
+def test_an_mlp_policy_says_what_reads_several_parts(body: Any, space: Space[Any]) -> None:
+    with pytest.raises(SpaceError, match=r"MlpPolicy reads .* one array, .*; use MultiInputPolicy"):
+        built(MlpPolicy(features_extractor=body), space)
+
+
+@pytest.mark.parametrize("kind", [MlpPolicy, CnnPolicy, MultiInputPolicy])
+def test_a_policy_goes_by_its_name(kind: Any) -> None:
+    chosen = {"features_extractor": "impala", "features_extractor_kwargs": {"width": 2}}
+    resolved = resolve_policy({"policy": kind.__name__, "policy_kwargs": chosen})
+    assert type(resolved) is kind
+    assert resolved == kind(**chosen)
+    with pytest.raises(ConfigurationError, match=f"policy_kwargs of {kind.__name__} must be among"):
+        resolve_policy({"policy": kind.__name__, "policy_kwargs": {"width": 2}})
+
+
+def test_the_policies_differ_in_their_defaults() -> None:
+    defaults = [
+        (policy.net_arch, policy.features_extractor)
+        for policy in (MlpPolicy(), CnnPolicy(), MultiInputPolicy())
+    ]
+    assert defaults == [((64, 64), None), ((512,), "nature"), ((64, 64), "nature")]
+
+
+# -- what is saved ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [MlpPolicy, CnnPolicy, MultiInputPolicy])
+def test_a_policy_is_saved_without_pickle(kind: Any) -> None:
+    policy = kind(
+        features_extractor="impala",
+        features_extractor_kwargs={"width": np.int64(2), "spectral_norm": True, "pool": None},
+    )
+    description = encode(policy)
+    assert description["$spec"] == f"networks.{kind.__name__}"
+    loaded = decode(description)
+    assert type(loaded) is kind
+    assert loaded == policy
+
+
+def test_a_policy_that_was_saved_before_a_field_existed_has_its_default() -> None:
+    description = encode(MlpPolicy(net_arch=(5,)))
+    pairs = description["arguments"]["$dict"]
+    pairs[:] = [pair for pair in pairs if pair[0] != "features_extractor_kwargs"]
+    assert decode(description) == MlpPolicy(net_arch=(5,))
+
+
+def test_what_the_policies_share_is_no_policy() -> None:
+    names = {name for name in SPECS if name.startswith("networks.")}
+    assert names == {"networks.MlpPolicy", "networks.CnnPolicy", "networks.MultiInputPolicy"}
