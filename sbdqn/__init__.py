@@ -9,6 +9,7 @@ from sbdqn import (
     exploration,
     heads,
     logger,
+    memory,
     networks,
     recipes,
     replay,
@@ -16,6 +17,7 @@ from sbdqn import (
 )
 from sbdqn.dqn import DQN
 from sbdqn.evaluation import evaluate_policy
+from sbdqn.memory import Memory
 from sbdqn.networks import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 __version__ = "0.1.0"
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DQN",
     "CnnPolicy",
+    "Memory",
     "MlpPolicy",
     "MultiInputPolicy",
     "__version__",
@@ -35,6 +38,7 @@ __all__ = [
     "exploration",
     "heads",
     "logger",
+    "memory",
     "networks",
     "recipes",
     "replay",

@@ -207,6 +207,7 @@ class DQN:
         self._fresh_seed = True
         self._vector_env: VectorEnv[Any, Any, Any] | None = None
         self._made_env = False
+        self._frames = 1  # that the environment says it stacks in an observation
         self._spaces: tuple[Space[Any], Space[Any], int] | None = None
         self._parts: Parts | None = None
         self._collector: Collector | None = None
@@ -822,6 +823,7 @@ class DQN:
         if self._vector_env is not None and self._made_env:
             self._vector_env.close()
         self._made_env = is_ours
+        self._frames = stacked_frames(env)
         self._vector_env = env
         self._fresh_seed = True
         self._spaces = (env.single_observation_space, env.single_action_space, env.num_envs)
@@ -868,7 +870,7 @@ class DQN:
                     self.n_envs,
                     device,
                     self._seeds.replay,
-                    1 if self.env is None else stacked_frames(self.env),
+                    self._frames,
                 ),
                 self._seeds,
             )

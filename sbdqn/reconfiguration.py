@@ -11,7 +11,7 @@ from sbdqn.assembly import Parts
 from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import Head, SampledHead
 
-NEEDS_NEW_ENV = ("n_envs", "vectorization", "env_kwargs")
+NEEDS_NEW_ENV = ("n_envs", "vectorization", "env_kwargs", "overlap")
 NEEDS_NEW_NETWORK = ("policy", "policy_kwargs", "device", "compile")
 NEEDS_NEW_REPLAY = ("replay", "replay_memory", "buffer_size", "n_steps")
 _AXES = {

@@ -334,7 +334,7 @@ def test_each_environment_gets_the_action_for_its_own_observation() -> None:
     collector = Collector(stepper, preferring_own_index(3), 3)
     rng = np.random.default_rng(0)
     assert collector.choose(Greedy(), Clock(0), rng).tolist() == [0, 1, 2]
-    row, _ = collector.step(np.array([2, 0, 1]))
+    row, _ = collector.stepper.step(np.array([2, 0, 1]))
     assert row.action.tolist() == [2, 0, 1]
     # Half explore at random: those that do not still get what belongs to them.
     chosen = [collector.choose(EpsilonGreedy(0.5), Clock(0), rng) for _ in range(400)]

@@ -583,10 +583,11 @@ def test_a_replay_that_cannot_fit_is_refused_with_the_numbers_and_the_ways_out()
     with pytest.raises(ReplayMemoryError) as caught:
         model.learn(10)
     message = str(caught.value)
-    assert "buffer_size=1000000000000 observations of shape (3,) and dtype float32" in message
+    assert "buffer_size=1000000000000 observations of Box(-1.0, 1e+06, (3,), float32)" in message
     assert " GB, and " in message
     assert " GB are free on cpu; choose a buffer_size of at most " in message
     assert "make observations smaller" in message
+    assert "replay_memory=Memory(device='cpu')" in message
     assert isinstance(caught.value, MemoryError)
     assert isinstance(caught.value, ConfigurationError)
     advised = int(message.partition("at most ")[2].partition(",")[0])
@@ -597,6 +598,7 @@ def test_a_replay_that_cannot_fit_is_refused_with_the_numbers_and_the_ways_out()
 def test_the_estimate_is_what_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = small(n_envs=3).replay_buffer.storage  # type: ignore[attr-defined]
     arrays = [value for value in vars(storage).values() if isinstance(value, np.ndarray)]
+    arrays += [part._block._values for part in storage._parts.values()]
     needed = sum(
         array.nbytes for array in arrays if array.base is None and len(array) == storage.rows * 3
     )

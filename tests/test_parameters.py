@@ -15,7 +15,7 @@ from sklearn.base import clone
 from torch import nn, optim
 
 import sbdqn
-from sbdqn import DQN, MlpPolicy, backups, exploration, heads, replay, schedules
+from sbdqn import DQN, Memory, MlpPolicy, backups, exploration, heads, replay, schedules
 from sbdqn.errors import ConfigurationError, NotReadyError, SpaceError
 from sbdqn.parameters import Parameter
 from tests.environments import ChainEnv, CountingEnv
@@ -64,6 +64,11 @@ RANGES: dict[str, Range] = {
     "replay": Range(
         "'uniform', or an object", ["uniform", replay.Uniform()], ["prioritised", 5, replay.Uniform]
     ),
+    "replay_memory": Range(
+        r"a sbdqn\.memory\.Memory",
+        [Memory(device="cpu"), Memory(frame_stack=4)],
+        ["cpu", None, Memory],
+    ),
     "exploration": Range(
         "'epsilon_greedy', 'greedy', or an object",
         ["epsilon_greedy", "greedy", exploration.Boltzmann(1.0)],
@@ -110,6 +115,7 @@ RANGES: dict[str, Range] = {
         ["gpu", "cuda:x", None, 1.5],
     ),
     "compile": Range("True or False", [True, False], [1, 0, "yes", None]),
+    "overlap": Range("True or False", [True, False], [1, 0, "yes", None]),
 }
 GOOD = [(name, value) for name, each in RANGES.items() for value in each.good]
 BAD = [(name, value) for name, each in RANGES.items() for value in each.bad]
@@ -133,6 +139,7 @@ OTHERS: dict[str, list[Any]] = {
     "head": [heads.Scalar(), heads.Scalar("mse")],
     "backup": ["greedy", backups.Greedy()],
     "replay": [replay.Uniform()],
+    "replay_memory": [Memory("cpu", folder="there", frame_stack=4)],
     "exploration": [
         "greedy",
         exploration.EpsilonGreedy(schedules.Linear(1.0, 0.1, 100, per="episode")),
@@ -165,6 +172,7 @@ OTHERS: dict[str, list[Any]] = {
     "seed": [0],
     "device": ["cpu", torch.device("cpu")],
     "compile": [True],
+    "overlap": [False],
 }
 CHOICES = [(name, value) for name, values in OTHERS.items() for value in values]
 
@@ -593,7 +601,9 @@ IMPOSSIBLE = [
     ("buffer_size", 300),
     ("n_steps", 1),
     ("replay", replay.Uniform()),
+    ("replay_memory", Memory(frame_stack=1)),
     ("n_envs", 2),
+    ("overlap", False),
     ("vectorization", "async"),
     ("env_kwargs", {"index": 1}),
     ("policy_kwargs", {"net_arch": [16]}),

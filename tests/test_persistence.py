@@ -22,7 +22,17 @@ import torch
 from gymnasium import spaces
 from torch import nn, optim
 
-from sbdqn import DQN, MlpPolicy, backups, exploration, heads, persistence, replay, schedules
+from sbdqn import (
+    DQN,
+    Memory,
+    MlpPolicy,
+    backups,
+    exploration,
+    heads,
+    persistence,
+    replay,
+    schedules,
+)
 from sbdqn.encoding import SPECS
 from sbdqn.errors import (
     CheckpointError,
@@ -216,6 +226,7 @@ VALUES: dict[str, list[Any]] = {
     "head": [heads.Scalar("mse")],
     "backup": ["greedy", backups.Greedy()],
     "replay": [replay.Uniform()],
+    "replay_memory": [Memory("cpu", folder="there", frame_stack=4)],
     "exploration": [
         "greedy",
         exploration.Boltzmann(0.5),
@@ -247,6 +258,7 @@ VALUES: dict[str, list[Any]] = {
     "seed": [7, 2**70, None],
     "device": ["cpu", torch.device("cpu")],
     "compile": [True],
+    "overlap": [False],
 }
 
 

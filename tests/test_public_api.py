@@ -27,6 +27,7 @@ MODULES = sorted(
 # A name appears here, in `__all__` and in the documentation, or it is not public.
 PUBLIC = {
     "DQN",
+    "Memory",
     "CnnPolicy",
     "MlpPolicy",
     "MultiInputPolicy",
@@ -40,6 +41,7 @@ PUBLIC = {
     "exploration",
     "heads",
     "logger",
+    "memory",
     "networks",
     "recipes",
     "replay",

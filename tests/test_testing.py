@@ -957,7 +957,7 @@ class Viewing(Uniform):
     def build(self, layout: ReplayLayout) -> Any:
         replay = super().build(layout)
         read = replay.storage.read
-        ring = replay.storage._obs
+        ring = replay.storage._parts[""]._block.first(replay.storage.size)
 
         def viewing(index: Any, weight: Any = None) -> Batch:
             start = next(i for i in count(int(index[0])) if replay.storage._span[i] > 0)

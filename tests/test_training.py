@@ -86,7 +86,7 @@ class Setup:
         self.learner = Learner(*networks, Scalar(), Double())
         self.learner.set_optimizer(policy.build_optimizer(self.learner.flat, 1e-3))
         seed = np.random.SeedSequence(0)
-        layout = ReplayLayout(adapter.shape, adapter.dtype, n_envs, 5_000, n_steps, 0.9, cpu, seed)
+        layout = ReplayLayout(adapter.layout, n_envs, 5_000, n_steps, 0.9, cpu, seed)
         self.replays_made = 0
 
         def make_replay() -> Replay:
@@ -688,7 +688,7 @@ def test_the_state_dict_continues_as_if_nothing_had_happened(cadence: Cadence) -
     first.run(39)
     second.stepper.reset(seed=0)
     while second.trainer.num_timesteps < 39:  # the same experience, another history
-        row, episodes = second.collector.step(np.zeros(1, np.int64))
+        row, episodes = second.collector.stepper.step(np.zeros(1, np.int64))
         second.trainer.store(row, len(episodes))
     second.trainer.replay.load_state_dict(copy.deepcopy(first.trainer.replay.state_dict()))
     second.learner.load_state_dict(copy.deepcopy(first.learner.state_dict()))

@@ -109,7 +109,8 @@ class ObservationAdapter:
     def _named(self, observation: Any) -> dict[str, Any]:
         if isinstance(observation, dict) and observation.keys() == self._parts.keys():
             return observation
-        _require_no_info(observation)
+        if isinstance(self.space, spaces.Dict):
+            _require_no_info(observation)
         _require_structure(self.space, observation)
         return flattened(self.space, observation)
 
@@ -119,7 +120,6 @@ def _require_no_info(observation: Any) -> None:
         isinstance(observation, tuple)
         and len(observation) == 2
         and isinstance(observation[1], dict)
-        and isinstance(observation[0], (np.ndarray, dict))
     ):
         raise SpaceError(
             "got a tuple (observation, info), as env.reset() returns; pass its first part"
@@ -175,7 +175,7 @@ class _Part:
                 f"leave out {name!r} with gymnasium.wrappers.FilterObservation, or turn it into "
                 f"one of these with gymnasium.wrappers.TransformObservation"
                 if name
-                else "turn them into one of these with gymnasium.wrappers.TransformObservation"
+                else "flatten others with gymnasium.wrappers.FlattenObservation"
             )
             raise SpaceError(
                 f"observations of {space} are not supported; accepted are Box, Discrete, "

@@ -225,18 +225,18 @@ class StackedPart:
     def _history_of(self, frames: Array, column: Any) -> Array:
         """Where the older frames (k, S - 1) of these observations stand, as verified."""
         last, before = self._last[column], self._last_history[column]
-        moved_on = np.empty_like(before)
+        moved_on: Array = np.empty_like(before)
         moved_on[:, :-1] = self._one_row_more(before[:, 1:])
         moved_on[:, -1] = 1
         goes_on = _equal(frames[:, :-1], last[:, 1:])
-        if np.count_nonzero(goes_on) == len(goes_on):
-            return moved_on
-        history = np.where(goes_on[:, None], moved_on, _UNKNOWN).astype(np.uint8)
-        for row in np.flatnonzero(~goes_on):
-            history[row] = self._beginning(frames[row], last[row], before[row])
-        return history
+        moved_on[~goes_on] = _UNKNOWN
+        for row in np.flatnonzero(moved_on[:, 0] == _UNKNOWN):
+            begun = self._beginning(frames[row], last[row], before[row])
+            if begun is not None:
+                moved_on[row] = begun
+        return moved_on
 
-    def _beginning(self, frames: Array, last: Array, before: Array) -> Array | int:
+    def _beginning(self, frames: Array, last: Array, before: Array) -> Array | int | None:
         """The same for an observation (S, ...) that does not go on from the last one."""
         older = frames[:-1]
         if (older == frames[-1]).all():
@@ -248,7 +248,7 @@ class StackedPart:
             return _PADDING
         if (frames == last).all():  # as where a life is lost and the game goes on
             return self._one_row_more(before)
-        return _UNKNOWN
+        return None
 
     def _one_row_more(self, history: Array) -> Array:
         """The distances of the same frames from one row below, if within reach."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from sbdqn.protocols import ReplayLayout
-from sbdqn.testing.steps import expect
+from sbdqn.testing.steps import expect, only_tensor
 from sbdqn.types import Array, Batch, Row
 
 _LENGTHS = (1, 4, 2, 7, 3, 30)
@@ -87,7 +88,7 @@ class CountingEnvs:
 
     def tails(self, batch: Batch) -> int:
         """How many transitions of a batch lie nearer to their end than `n_steps`."""
-        named = [self._find(obs) for obs in batch.obs.numpy()]
+        named = [self._find(obs) for obs in only_tensor(batch.obs).numpy()]
         n_steps = self._layout.n_steps
         return sum(ended.has_ended and t + n_steps > len(ended.steps) for *_, t, ended in named)
 
@@ -97,8 +98,9 @@ class CountingEnvs:
         Raises:
             CheckFailedError: if one is not.
         """
+        columns: list[Tensor] = [only_tensor(column) for column in batch]
         for place in range(len(batch.reward)):
-            self._expect_true(Batch._make(column[place].numpy() for column in batch), gamma)
+            self._expect_true(Batch._make(column[place].numpy() for column in columns), gamma)
 
     def _column(self, env: int) -> Iterator[_Step]:
         count = 0

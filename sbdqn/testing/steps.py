@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sbdqn.networks import seeded
 from sbdqn.testing.errors import CheckFailedError
+from sbdqn.types import Tensors
 
 Subject = TypeVar("Subject")
 Record = TypeVar("Record", bound=tuple[Any, ...])
@@ -103,6 +104,12 @@ def expect_methods(part: object, names: Iterable[str]) -> None:
     """Fail unless a part has everything that its protocol names."""
     missing = [name for name in names if not hasattr(part, name)]
     expect(not missing, "all of the protocol", f"no {', '.join(missing)}", "see sbdqn.protocols")
+
+
+def only_tensor(obs: Tensors) -> Tensor:
+    """Observations of a plain space."""
+    assert isinstance(obs, Tensor)
+    return obs
 
 
 def rows_of(record: Record, rows: Any) -> Record:
