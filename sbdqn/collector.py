@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ class Stepper:
     Hides the autoreset mode: a row's `next_obs` is always the true successor,
     and steps on which an environment ignored its action are not `valid`.
 
+    Episodes are those of the rows, until the environment tells of its own, as
+    gymnasium's `RecordEpisodeStatistics` and `AtariGames` do in
+    `infos["episode"]`. From then on an episode counts when it is told of, with
+    the return and the length that are told; under a wrapper that clips rewards or
+    ends an episode at a lost life these are raw scores of full games. Under
+    SAME_STEP they are looked for in `infos["final_info"]`, but of an environment
+    that tells of none in its first reset already (`infos["_episode"]`) in `infos`.
+
     Args:
         env: the vector environment.
         to_array: brings its observations into their stored form; must copy,
@@ -43,6 +51,7 @@ class Stepper:
         self._to_array = to_array
         self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
         self._obs: Array | None = None
+        self._tells_of_episodes = False
         self.infos: dict[str, Any] = {}
 
     @property
@@ -58,6 +67,7 @@ class Stepper:
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._length = np.zeros(self.n_envs, dtype=np.int64)
+        self._always_tells = _told(self.infos) is not None
 
     @property
     def obs(self) -> Array:
@@ -118,14 +128,22 @@ class Stepper:
         return self._to_array(obs)
 
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
+        told = _told(self.infos if self._always_tells else _last_infos(self.infos, self._mode))
+        self._tells_of_episodes |= told is not None
+        if told is not None:
+            reward, length, counted = told
+        else:
+            reward, length, counted = self._reward_sum, self._length, ended
+            if self._tells_of_episodes:  # a life was lost, the game goes on
+                counted = np.zeros_like(ended)
         episodes = [
             Episode(
-                float(self._reward_sum[env]),
-                int(self._length[env]),
+                float(reward[env]),
+                int(length[env]),
                 int(env),
                 _success(self.infos, int(env), self._mode),
             )
-            for env in np.flatnonzero(ended)
+            for env in np.flatnonzero(counted & ended)
         ]
         self._reward_sum[ended] = 0.0
         self._length[ended] = 0
@@ -176,9 +194,24 @@ def q_of(network: QNetwork, obs: Array, purpose: Purpose) -> FloatArray:
     return values
 
 
-def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:
+def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, Any]:
+    """The infos of steps on which episodes ended, not of the resets that followed."""
+    last: Mapping[str, Any] = infos
     if mode is AutoresetMode.SAME_STEP:
-        infos = infos.get("final_info", {})
+        last = infos.get("final_info", {})
+    return last
+
+
+def _told(infos: Mapping[str, Any]) -> tuple[Array, Array, BoolArray] | None:
+    """Returns, lengths and a mask (E,) of the episodes that an environment tells of."""
+    told = infos.get("episode")
+    if not isinstance(told, Mapping) or not {"r", "l"} <= told.keys() or "_episode" not in infos:
+        return None
+    return told["r"], told["l"], infos["_episode"]
+
+
+def _success(infos: Mapping[str, Any], env: int, mode: AutoresetMode) -> bool | None:
+    infos = _last_infos(infos, mode)
     if "is_success" not in infos or not infos.get("_is_success", np.ones(env + 1))[env]:
         return None
     return bool(infos["is_success"][env])
