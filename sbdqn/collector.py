@@ -130,12 +130,9 @@ class Stepper:
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
         told = _told(self.infos if self._always_tells else _last_infos(self.infos, self._mode))
         self._tells_of_episodes |= told is not None
-        if told is not None:
-            reward, length, counted = told
-        else:
-            reward, length, counted = self._reward_sum, self._length, ended
-            if self._tells_of_episodes:  # a life was lost, the game goes on
-                counted = np.zeros_like(ended)
+        reward, length, counted = told or (self._reward_sum, self._length, ended)
+        if told is None and self._tells_of_episodes:
+            counted = np.zeros_like(ended)  # lives were lost, and the games go on
         episodes = [
             Episode(
                 float(reward[env]),
@@ -204,10 +201,10 @@ def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, A
 
 def _told(infos: Mapping[str, Any]) -> tuple[Array, Array, BoolArray] | None:
     """Returns, lengths and a mask (E,) of the episodes that an environment tells of."""
-    told = infos.get("episode")
-    if not isinstance(told, Mapping) or not {"r", "l"} <= told.keys() or "_episode" not in infos:
-        return None
-    return told["r"], told["l"], infos["_episode"]
+    match infos:
+        case {"episode": {"r": returns, "l": lengths}, "_episode": ended}:
+            return returns, lengths, ended
+    return None
 
 
 def _success(infos: Mapping[str, Any], env: int, mode: AutoresetMode) -> bool | None:
