@@ -49,6 +49,10 @@ class AtariGames(Wrapper):
         terminal_on_life_loss: whether a lost life ends an episode.
         clip_reward: whether rewards become their signs: -1, 0 or 1.
 
+    Attributes:
+        terminal_on_life_loss: as given.
+        clip_reward: as given.
+
     Raises:
         ConfigurationError: if the environment has another mode.
     """
@@ -66,8 +70,8 @@ class AtariGames(Wrapper):
         for name, given in zip(FOR_TRAINING, (terminal_on_life_loss, clip_reward), strict=True):
             require(isinstance(given, bool), name, given, "True or False")
         self.metadata = {**env.metadata, "autoreset_mode": mode}
-        self._terminal_on_life_loss = terminal_on_life_loss
-        self._clip_reward = clip_reward
+        self.terminal_on_life_loss = terminal_on_life_loss
+        self.clip_reward = clip_reward
         self._score = np.zeros(self.num_envs, dtype=np.float64)
         self._length = np.zeros(self.num_envs, dtype=np.int64)
 
@@ -116,7 +120,7 @@ class AtariGames(Wrapper):
         self._length += 1
         self._report_games(infos, over)
         ended = over
-        if self._terminal_on_life_loss:
+        if self.terminal_on_life_loss:
             lost = (infos["lives"] < self._lives) & ~over
             if lost.any():
                 ended, terminated = over | lost, terminated | lost
@@ -124,7 +128,7 @@ class AtariGames(Wrapper):
         if ended.any():
             infos["_final_obs"] = ended
         self._lives = infos["lives"]
-        return obs, np.sign(rewards) if self._clip_reward else rewards, terminated, truncated, infos
+        return obs, np.sign(rewards) if self.clip_reward else rewards, terminated, truncated, infos
 
     def _report_games(self, infos: dict[str, Any], over: BoolArray) -> None:
         """Tell of the games that are over, and begin to count anew there."""
