@@ -26,13 +26,12 @@ class Stepper:
     Hides the autoreset mode: a row's `next_obs` is always the true successor,
     and steps on which an environment ignored its action are not `valid`.
 
-    Episodes are those of the rows, until the environment tells of its own, as
-    gymnasium's `RecordEpisodeStatistics` and `AtariGames` do in
-    `infos["episode"]`. From then on an episode counts when it is told of, with
-    the return and the length that are told; under a wrapper that clips rewards or
-    ends an episode at a lost life these are raw scores of full games. Under
-    SAME_STEP they are looked for in `infos["final_info"]`, but of an environment
-    that tells of none in its first reset already (`infos["_episode"]`) in `infos`.
+    Episodes are those of the rows, until the environment tells of its own in
+    `infos["episode"]`, as gymnasium's `RecordEpisodeStatistics` and `AtariGames`
+    do. From then on an episode counts when it is told of, with the return and the
+    length that are told: under wrappers that clip rewards, or end an episode at a
+    lost life, the raw score of a full game. An environment that has
+    `infos["_episode"]` after its reset is believed from the beginning.
 
     Args:
         env: the vector environment.
@@ -67,7 +66,7 @@ class Stepper:
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._length = np.zeros(self.n_envs, dtype=np.int64)
-        self._always_tells = _told(self.infos) is not None
+        self._always_tells = _told(self.infos, self._mode) is not None
 
     @property
     def obs(self) -> Array:
@@ -128,7 +127,9 @@ class Stepper:
         return self._to_array(obs)
 
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
-        told = _told(self.infos if self._always_tells else _last_infos(self.infos, self._mode))
+        # Before gymnasium 1.4 its wrapper of a vector environment errs under SAME_STEP.
+        infos = self.infos if self._always_tells else _last_infos(self.infos, self._mode)
+        told = _told(infos, self._mode)
         self._tells_of_episodes |= told is not None
         reward, length, counted = told or (self._reward_sum, self._length, ended)
         if told is None and self._tells_of_episodes:
@@ -199,11 +200,14 @@ def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, A
     return last
 
 
-def _told(infos: Mapping[str, Any]) -> tuple[Array, Array, BoolArray] | None:
+def _told(infos: Mapping[str, Any], mode: AutoresetMode) -> tuple[Array, Array, BoolArray] | None:
     """Returns, lengths and a mask (E,) of the episodes that an environment tells of."""
     match infos:
-        case {"episode": {"r": returns, "l": lengths}, "_episode": ended}:
-            return returns, lengths, ended
+        case {"episode": {"r": returns, "l": lengths, **others}, "_episode": ended}:
+            # Under DISABLED gymnasium's wrapper of a vector environment begins to count anew
+            # everywhere when one of them is reset; what single ones tell has a mask "_r".
+            if mode is not AutoresetMode.DISABLED or "_r" in others:
+                return returns, lengths, ended
     return None
 
 
