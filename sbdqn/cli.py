@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from gymnasium import Space, spaces
 
 from sbdqn import __version__, recipes
 from sbdqn.callbacks import BaseCallback, ProgressBarCallback
 from sbdqn.dqn import DQN
-from sbdqn.envs import has_time_limit, make_vector_env
+from sbdqn.envs import has_time_limit
 from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
 from sbdqn.evaluation import evaluate_policy
+from sbdqn.networks.bodies import is_image
 from sbdqn.persistence import with_suffix
+from sbdqn.reconfiguration import NEEDS_NEW_ENV
 from sbdqn.representation import represent
+from sbdqn.specs import POLICIES
 
 POLICY = "MlpPolicy"
 TIMESTEPS = 50_000
@@ -165,7 +169,7 @@ def _train(arguments: argparse.Namespace) -> None:
     finally:
         model.close()
     print(f"Saved {output}; playing {EPISODES} greedy episodes")
-    returns = _play(model, arguments.env, EPISODES, arguments.seed)
+    returns = _play(model, EPISODES, arguments.seed)
     early = model.num_timesteps < arguments.timesteps
     updates = f"{model._n_updates:,}"
     if not model._n_updates:
@@ -192,7 +196,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     env = model.get_params()["env"]
     if env is None:
         raise ConfigurationError(f"{arguments.file} names no environment; pass --env")
-    returns = _play(model, env, arguments.episodes, arguments.seed)
+    returns = _play(model, arguments.episodes, arguments.seed)
     _report(
         {
             "environment": env,
@@ -278,7 +282,9 @@ def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
         ConfigurationError: if that fails in somebody else's code.
     """
     try:
-        model.set_params(**parameters)
+        model.set_params(**{name: parameters[name] for name in NEEDS_NEW_ENV if name in parameters})
+        policy = {} if "policy" in parameters else {"policy": _policy_for(model.observation_space)}
+        model.set_params(**policy, **parameters)
         assert model.replay_buffer is not None
     except (SbdqnError, OSError):
         raise
@@ -286,6 +292,17 @@ def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"the model cannot be made: {type(error).__name__}: {error}"
         ) from error
+
+
+def _policy_for(space: Space[Any]) -> str:
+    """The name of the policy that reads observations of a space."""
+    if is_image(space):
+        wanted = "CnnPolicy"
+    elif isinstance(space, (spaces.Dict, spaces.Tuple)):
+        wanted = "MultiInputPolicy"
+    else:
+        wanted = POLICY
+    return wanted if wanted in POLICIES else POLICY
 
 
 def _progress_bar() -> list[BaseCallback]:
@@ -296,11 +313,11 @@ def _progress_bar() -> list[BaseCallback]:
         return []
 
 
-def _play(model: DQN, env_id: str, episodes: int, seed: int | None) -> list[float]:
+def _play(model: DQN, episodes: int, seed: int | None) -> list[float]:
     """The returns of greedy episodes, in environments of their own."""
-    n_envs = min(EVALUATION_ENVS, episodes)
-    env = make_vector_env(env_id, n_envs, model.vectorization, model.env_kwargs)
+    env = model.make_eval_env(min(EVALUATION_ENVS, episodes))
     if not has_time_limit(env):
+        env_id = model.get_params()["env"]
         print(
             f"{env_id} has no time limit, so an episode may never end (Ctrl-C ends this); "
             f"--set env_kwargs=\"{{'max_episode_steps':500}}\" when training sets one"

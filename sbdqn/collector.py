@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,13 @@ class Stepper:
     Hides the autoreset mode: a row's `next_obs` is always the true successor,
     and steps on which an environment ignored its action are not `valid`.
 
+    Episodes are those of the rows, until the environment tells of its own in
+    `infos["episode"]`, as gymnasium's `RecordEpisodeStatistics` and `AtariGames`
+    do. From then on an episode counts when it is told of, with the return and the
+    length that are told: under wrappers that clip rewards, or end an episode at a
+    lost life, the raw score of a full game. An environment that has
+    `infos["_episode"]` after its reset is believed from the beginning.
+
     Args:
         env: the vector environment.
         to_stored: brings its observations into their stored form; must copy,
@@ -64,6 +71,7 @@ class Stepper:
         self._to_stored = to_stored
         self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
         self._obs: Any = None
+        self._tells_of_episodes = False
         self.is_stepping = False
         self.infos: dict[str, Any] = {}
 
@@ -80,6 +88,7 @@ class Stepper:
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._length = np.zeros(self.n_envs, dtype=np.int64)
+        self._always_tells = _told(self.infos, self._mode) is not None
 
     @property
     def obs(self) -> Any:
@@ -163,14 +172,21 @@ class Stepper:
         return self._to_stored(obs)
 
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
+        # Before gymnasium 1.4 its wrapper of a vector environment errs under SAME_STEP.
+        infos = self.infos if self._always_tells else _last_infos(self.infos, self._mode)
+        told = _told(infos, self._mode)
+        self._tells_of_episodes |= told is not None
+        reward, length, counted = told or (self._reward_sum, self._length, ended)
+        if told is None and self._tells_of_episodes:
+            counted = np.zeros_like(ended)  # lives were lost, and the games go on
         episodes = [
             Episode(
-                float(self._reward_sum[env]),
-                int(self._length[env]),
+                float(reward[env]),
+                int(length[env]),
                 int(env),
                 _success(self.infos, int(env), self._mode),
             )
-            for env in np.flatnonzero(ended)
+            for env in np.flatnonzero(counted & ended)
         ]
         self._reward_sum[ended] = 0.0
         self._length[ended] = 0
@@ -233,9 +249,27 @@ def _sent(obs: Arrays, device: torch.device) -> Tensors:
     return apply(lambda part: torch.from_numpy(part).to(device), obs)
 
 
-def _success(infos: dict[str, Any], env: int, mode: AutoresetMode) -> bool | None:
+def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, Any]:
+    """The infos of steps on which episodes ended, not of the resets that followed."""
+    last: Mapping[str, Any] = infos
     if mode is AutoresetMode.SAME_STEP:
-        infos = infos.get("final_info", {})
+        last = infos.get("final_info", {})
+    return last
+
+
+def _told(infos: Mapping[str, Any], mode: AutoresetMode) -> tuple[Array, Array, BoolArray] | None:
+    """Returns, lengths and a mask (E,) of the episodes that an environment tells of."""
+    match infos:
+        case {"episode": {"r": returns, "l": lengths, **others}, "_episode": ended}:
+            # Under DISABLED gymnasium's wrapper of a vector environment begins to count anew
+            # everywhere when one of them is reset; what single ones tell has a mask "_r".
+            if mode is not AutoresetMode.DISABLED or "_r" in others:
+                return returns, lengths, ended
+    return None
+
+
+def _success(infos: Mapping[str, Any], env: int, mode: AutoresetMode) -> bool | None:
+    infos = _last_infos(infos, mode)
     if "is_success" not in infos or not infos.get("_is_success", np.ones(env + 1))[env]:
         return None
     return bool(infos["is_success"][env])

@@ -28,6 +28,7 @@ from sbdqn.envs import (
     SB3View,
     Vectorization,
     discrete_actions,
+    make_evaluation_env,
     make_vector_env,
     reward_threshold,
     stacked_frames,
@@ -79,7 +80,8 @@ class DQN:
         n_envs: how many environments to make.
         vectorization: `"sync"`, `"async"` (a process each),
             `"vector_entry_point"` (the id's own implementation), or `"auto"`:
-            the last for several environments where there is one, else the first.
+            the last for Atari games and, where there is one, for several
+            environments, else the first.
         env_kwargs: keyword arguments of the environment.
         policy_kwargs: keyword arguments of the policy that is named.
         head: what the network's outputs mean: `"scalar"`, `"categorical"`,
@@ -732,6 +734,31 @@ class DQN:
         """The training environment with SB3's calls; `env` is gymnasium's own."""
         env = self.env
         return None if env is None else SB3View(env, self.abandon_episodes)
+
+    def make_eval_env(self, n_envs: int = 1) -> VectorEnv[Any, Any, Any]:
+        """Environments like those of training, to evaluate in; yours to close.
+
+        They are made of the same id or callable in the same way, but Atari games
+        are full ones with raw rewards.
+
+        Args:
+            n_envs: how many.
+
+        Raises:
+            ConfigurationError: if the model was given an environment as an object.
+            NotReadyError: if it has none.
+
+        Example:
+            >>> model = DQN("MlpPolicy", "CartPole-v1", n_envs=8)
+            >>> model.make_eval_env(n_envs=2).num_envs
+            2
+        """
+        parameters = self._parameters
+        if parameters["env"] is None:
+            raise NotReadyError("the model has no environment; pass env, or call set_env")
+        return make_evaluation_env(
+            parameters["env"], n_envs, parameters["vectorization"], parameters["env_kwargs"]
+        )
 
     def set_env(self, env: EnvLike) -> None:
         """Train in another environment of the same spaces from now on.

@@ -5,10 +5,12 @@ A recipe is a mapping of `DQN`'s parameters::
     DQN("MlpPolicy", env, **recipes.rainbow_classic)
 
 `rainbow` has the hyperparameters of its paper, which are for Atari and its
-millions of transitions. `rainbow_classic` has the same parts on this library's
-defaults, scaled to tasks such as CartPole. What the sources count in frames is in
-transitions here, of 4 frames each. Epsilon and beta move from the first
-transition on, where the published code begins with the first update.
+millions of transitions; `rainbow_atari` adds how the paper plays the games, and
+`atari` is such a recipe too: for ids such as `ALE/Pong-v5`. `rainbow_classic` has
+the same parts as `rainbow` on this library's defaults, scaled to tasks such as
+CartPole. What the sources count in frames is in transitions here, of 4 frames
+each. Epsilon and beta move from the first transition on, where the published code
+begins with the first update.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from sbdqn.heads import Categorical, ImplicitQuantile, Quantile
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
 
+_MERGED = ("policy_kwargs", "env_kwargs")
+
 
 class Recipe(dict[str, Any]):
     """Parameters of `DQN`, by name.
@@ -31,7 +35,7 @@ class Recipe(dict[str, Any]):
     Args:
         summary: what it is and where it comes from, in one line.
         parts: mappings of parameters; later ones override earlier ones, and
-            `policy_kwargs` are merged.
+            `policy_kwargs` and `env_kwargs` are merged.
 
     Attributes:
         summary: as given.
@@ -42,10 +46,9 @@ class Recipe(dict[str, Any]):
         require(isinstance(summary, str), "summary", summary, "text, before the parts")
         self.summary = summary
         for part in map(copy.deepcopy, parts):
-            network = {**self.get("policy_kwargs", {}), **part.get("policy_kwargs", {})}
+            both = {name: {**self.get(name, {}), **part.get(name, {})} for name in _MERGED}
             self.update(part)
-            if network:
-                self["policy_kwargs"] = network
+            self.update({name: merged for name, merged in both.items() if merged})
 
 
 def _adam(learning_rate: float, eps: float) -> dict[str, Any]:
@@ -162,6 +165,49 @@ rainbow = Recipe(
     {"replay": Prioritized(alpha=0.5, beta=Linear(0.4, 1.0, 50_000_000)), "max_grad_norm": 10.0},
     _DUELING,
     _NOISY,
+)
+
+# Games begin with fewer than 30 frames of no-ops, no action sticks, and 30 minutes of 60 frames per
+# second are the most. In training a lost life ends an episode, and rewards are clipped.
+_NO_OPS = {
+    "repeat_action_probability": 0.0,
+    "frameskip": 4,
+    "noop_max": 30,
+    "max_num_frames_per_episode": 108_000,
+    "terminal_on_life_loss": True,
+    "clip_reward": True,
+}
+
+rainbow_atari = Recipe(
+    "Rainbow with its Atari games: Hessel et al. 2018, Tables 1 and 4, no-op starts",
+    rainbow,
+    {"env_kwargs": {**_NO_OPS, "use_fire_reset": False}},
+)
+atari = Recipe(
+    "DQN on Atari as in the RL Baselines3 Zoo: dqn.yml, SB3's defaults and AtariWrapper",
+    {
+        "head": "scalar",
+        "loss": "huber",
+        "backup": "greedy",
+        "replay": "uniform",
+        "buffer_size": 100_000,
+        "learning_starts": 100_000,
+        "batch_size": 32,
+        "gamma": 0.99,
+        "n_steps": 1,
+        "max_grad_norm": 10.0,
+        "train_freq": 4,
+        "gradient_steps": 1,
+        "target_update_interval": 1_000,
+        "tau": 1.0,
+        "exploration": "epsilon_greedy",
+        "exploration_fraction": 0.1,  # of 10 million transitions
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.01,
+        "policy_kwargs": {"layer_norm": False},
+        "env_kwargs": {**_NO_OPS, "use_fire_reset": True},
+    },
+    _adam(1e-4, 1e-8),
 )
 
 # CartPole, Acrobot and MountainCar give rewards of 1 in size, which a gamma of 0.99 sums to 100.

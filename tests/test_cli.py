@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
-from sbdqn import DQN, __version__, heads, recipes
+from sbdqn import DQN, __version__, cli, evaluate_policy, heads, recipes
 from sbdqn.cli import main
 from tests.environments import ChainEnv
 
@@ -173,6 +176,61 @@ def test_an_id_whose_module_registers_it_is_trained_and_played(
     out = capsys.readouterr().out
     assert "over 100 greedy episodes" in out
     assert "no time limit" not in out
+
+
+IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "wanted"),
+    [
+        (IMAGE, "CnnPolicy"),
+        (spaces.Dict({"image": IMAGE}), "MultiInputPolicy"),
+        (spaces.Tuple([IMAGE]), "MultiInputPolicy"),
+        (spaces.Box(0, 1, (4, 84, 84), np.float32), "MlpPolicy"),
+        (spaces.Discrete(3), "MlpPolicy"),
+    ],
+)
+def test_the_policy_is_one_that_reads_what_the_environment_shows(
+    space: Any, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = dict.fromkeys(("MlpPolicy", "CnnPolicy", "MultiInputPolicy"))
+    monkeypatch.setattr(cli, "POLICIES", every)
+    assert cli._policy_for(space) == wanted
+    monkeypatch.setattr(cli, "POLICIES", {"MlpPolicy": None})
+    assert cli._policy_for(space) == "MlpPolicy"
+
+
+def test_atari_is_trained_as_env_kwargs_say_and_played_in_full_games(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ale_py", reason="sbdqn[atari] is not installed")
+    played: list[Any] = []
+
+    def watched(model: Any, env: Any, *others: Any, **named: Any) -> Any:
+        played.append(env)
+        return evaluate_policy(model, env, *others, **named)
+
+    monkeypatch.setattr(cli, "EPISODES", 2)
+    monkeypatch.setattr(cli, "evaluate_policy", watched)
+    monkeypatch.setattr(VectorEnv, "metadata", {})
+    kwargs = {
+        "terminal_on_life_loss": True,
+        "clip_reward": True,
+        "img_height": 36,
+        "img_width": 36,
+        "max_num_frames_per_episode": 80,
+    }
+    settings = ["policy=MlpPolicy", "policy__net_arch=[8]", f"env_kwargs={kwargs}"]
+    train = ["train", "ALE/Breakout-v5", "--timesteps", "20", "--output", "model"]
+    assert main([*train, "--set", *settings]) == 0
+    assert main(["evaluate", "model.zip", "--episodes", "2"]) == 0
+    assert "no time limit" not in capsys.readouterr().out
+    assert DQN.load("model.zip").env_kwargs == kwargs
+    for env in played:
+        assert (env.num_envs, env.spec.max_episode_steps) == (2, 20)
+        assert not env.terminal_on_life_loss
+        assert not env.clip_reward
 
 
 def test_recipes_are_listed_with_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
+from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
 from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import ObservationAdapter
@@ -125,6 +127,114 @@ def test_episode_statistics_count_transitions_alone(mode: AutoresetMode) -> None
             assert episode.reward == pytest.approx(total)
             assert type(episode.reward) is float
             assert type(episode.length) is int
+
+
+class Lives(gym.Wrapper[Any, Any, Any, Any]):
+    """Ends an episode after two steps each, while the game inside goes on."""
+
+    t, over = 0, True
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.t = 0
+        if self.over:
+            return self.env.reset(seed=seed, options=options)
+        return self.last, {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.last, reward, terminated, truncated, info = self.env.step(action)
+        self.t += 1
+        self.over = terminated or truncated
+        return self.last, reward, terminated or self.t == 2, truncated, info
+
+
+def learned_from(index: int) -> gym.Env[Any, Any]:
+    """Games of 5, 3, 5, ... steps, of which lives and clipped rewards are learned from."""
+    game = RecordEpisodeStatistics(CountingEnv(index, lengths=(5, 3), kinds="TU"))
+    return Lives(TransformReward(game, lambda reward: float(np.sign(reward))))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_episodes_are_those_that_the_environment_tells_of(mode: AutoresetMode) -> None:
+    makers = [lambda index=index: learned_from(index) for index in range(2)]
+    stepper = stepper_of(makers, mode)
+    seen, told, ends = [], [], 0
+    for _ in range(40):
+        row, episodes = stepper.step(action_for(stepper.obs))
+        ends += int(((row.terminated | row.truncated) & row.valid)[0])
+        seen += row.reward[row.valid].tolist()
+        told += [episode for episode in episodes if episode.env == 0]
+    assert set(seen) <= {0.0, 1.0}
+    # A life ended before anything was told, by the other environment's first game.
+    assert [episode.length for episode in told[:4]] == [2, 5, 3, 5]
+    for number, episode in enumerate(told[1:]):
+        raw = [CountingEnv.reward(0, number, t) for t in range(episode.length)]
+        assert episode.reward == pytest.approx(sum(raw), rel=1e-6)
+        assert episode.success == (number % 2 == 0)
+    assert ends > 2 * len(told)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_statistics_of_the_vector_environment_change_nothing(mode: AutoresetMode) -> None:
+    makers = [lambda index=index: CountingEnv(index) for index in range(3)]
+    env = RecordVectorStatistics(SyncVectorEnv(makers, autoreset_mode=mode))
+    stepper = Stepper(env, ObservationAdapter(env.single_observation_space).stored)
+    stepper.reset(seed=0)
+    _, told = transitions(stepper, each=40)
+    _, counted = transitions(counting(mode, n_envs=3), each=40)
+    assert [[episode[1:] for episode in one] for one in told] == [
+        [episode[1:] for episode in one] for one in counted
+    ]
+    for one, other in zip(told, counted, strict=True):
+        assert [e.reward for e in one] == pytest.approx([e.reward for e in other])
+
+
+class Announcing(VectorWrapper):  # type: ignore[type-arg]  # not generic before gymnasium 1.3
+    """Tells of episodes from its reset on: of every second one that ends."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        obs, infos = self.env.reset(**kwargs)
+        self.ends = np.zeros(self.num_envs, dtype=np.int64)
+        return obs, infos | self.told(self.ends > 0)
+
+    def step(self, actions: Any) -> Any:
+        *step, infos = self.env.step(actions)
+        ended = step[2] | step[3]
+        self.ends += ended
+        return *step, infos | self.told(ended & (self.ends % 2 == 0))
+
+    def told(self, ended: Any) -> dict[str, Any]:
+        return {"episode": {"r": 10.0 * self.ends, "l": self.ends}, "_episode": ended}
+
+
+def test_an_environment_that_tells_from_the_beginning_is_believed_at_once() -> None:
+    makers = [lambda index=index: CountingEnv(index, lengths=(2,)) for index in range(2)]
+    env = Announcing(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP))
+    stepper = Stepper(env, ObservationAdapter(env.single_observation_space).stored)
+    for _ in range(2):
+        stepper.reset(seed=0)
+        found = [stepper.step(np.zeros(2, np.int64))[1] for _ in range(8)]
+        assert [[(e.reward, e.length, e.env) for e in episodes] for episodes in found] == [
+            [],
+            [],
+            [],
+            [(20.0, 2, 0), (20.0, 2, 1)],
+            [],
+            [],
+            [],
+            [(40.0, 4, 0), (40.0, 4, 1)],
+        ]
+
+
+@pytest.mark.parametrize("said", [3, {"r": 1.0}, {"number": 1}])
+def test_other_things_called_episode_are_no_statistics(said: Any) -> None:
+    class Saying(CountingEnv):
+        def step(self, action: Any) -> Any:
+            *step, info = super().step(action)
+            return *step, {**info, "episode": said}
+
+    stepper = stepper_of([lambda: Saying(lengths=(2,))], AutoresetMode.DISABLED)
+    episodes = [e for _ in range(6) for e in stepper.step(np.array([0]))[1]]
+    assert [episode.length for episode in episodes] == [2, 2, 2]
 
 
 def test_the_true_last_observation_comes_from_final_obs() -> None:

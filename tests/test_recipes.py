@@ -23,6 +23,7 @@ from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
 
 RECIPES = recipes.by_name()
+ATARI = ("rainbow_atari", "atari")
 CLASSIC = [name for name in RECIPES if name.endswith("_classic")]
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 UPDATES = 50
@@ -118,6 +119,43 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 
 
+# hyperparams/dqn.yml of rl-baselines3-zoo, and what SB3 2.9.2 has where that says nothing.
+ZOO = {
+    "buffer_size": 100_000,
+    "learning_rate": 1e-4,
+    "batch_size": 32,
+    "learning_starts": 100_000,
+    "target_update_interval": 1_000,
+    "train_freq": 4,
+    "gradient_steps": 1,
+    "exploration_fraction": 0.1,
+    "exploration_initial_eps": 1.0,
+    "exploration_final_eps": 0.01,
+    "gamma": 0.99,
+    "n_steps": 1,
+    "tau": 1.0,
+    "max_grad_norm": 10.0,
+    "loss": "huber",
+    "backup": "greedy",
+    "replay": "uniform",
+    "eps": 1e-8,
+}
+# What is played: the protocol of no-op starts, in which no action sticks.
+NO_OPS = {
+    "repeat_action_probability": 0.0,
+    "frameskip": 4,
+    "noop_max": 30,
+    "max_num_frames_per_episode": 108_000,
+    "terminal_on_life_loss": True,
+    "clip_reward": True,
+}
+
+
+def on_cartpole(name: str) -> dict[str, Any]:
+    """A recipe without what only Atari games take."""
+    return {key: value for key, value in RECIPES[name].items() if key != "env_kwargs"}
+
+
 def figures(recipe: Recipe) -> dict[str, Any]:
     """A recipe's parameters, with those of its optimiser and its epsilon among them."""
     found = {**recipe, **recipe["policy_kwargs"]["optimizer_kwargs"]}
@@ -132,6 +170,19 @@ def figures(recipe: Recipe) -> dict[str, Any]:
 def test_a_recipe_has_the_figures_of_its_paper(name: str) -> None:
     found = figures(RECIPES[name])
     assert {key: found[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+def test_atari_has_the_figures_of_the_zoo_and_its_wrapper() -> None:
+    found = figures(RECIPES["atari"])
+    assert {key: found[key] for key in ZOO} == ZOO
+    assert RECIPES["atari"]["env_kwargs"] == {**NO_OPS, "use_fire_reset": True}
+    assert RECIPES["atari"]["policy_kwargs"]["layer_norm"] is False
+
+
+def test_rainbow_atari_is_rainbow_and_how_its_paper_plays() -> None:
+    assert on_cartpole("rainbow_atari") == RECIPES["rainbow"]
+    assert RECIPES["rainbow_atari"]["env_kwargs"] == {**NO_OPS, "use_fire_reset": False}
+    assert {name for name, recipe in RECIPES.items() if "env_kwargs" in recipe} == set(ATARI)
 
 
 def test_no_paper_has_layer_norm_and_each_has_its_optimisers_epsilon() -> None:
@@ -166,6 +217,7 @@ def test_rainbow_is_noisy_and_dueling_and_others_are_not() -> None:
         "dueling_ddqn": {"dueling"},
         "dueling_ddqn_classic": {"dueling"},
         "rainbow": {"noisy", "dueling"},
+        "rainbow_atari": {"noisy", "dueling"},
         "rainbow_classic": {"noisy", "dueling"},
     }
 
@@ -187,17 +239,22 @@ def test_every_paper_has_its_variant_for_small_tasks_with_the_same_parts() -> No
         assert kinds(RECIPES[name]) == kinds(RECIPES[f"{name}_classic"]), name
 
 
-def test_parts_override_what_comes_before_and_share_the_network() -> None:
-    first = {"gamma": 0.9, "policy_kwargs": {"dueling": True, "net_arch": (8,)}}
-    recipe = Recipe(
-        "mine", first, {"gamma": 0.5, "policy_kwargs": {"net_arch": (4,)}}, {"tau": 0.1}
-    )
+def test_parts_override_what_comes_before_and_share_network_and_environment() -> None:
+    first = {
+        "gamma": 0.9,
+        "policy_kwargs": {"dueling": True, "net_arch": (8,)},
+        "env_kwargs": {"noop_max": 30, "frameskip": 4},
+    }
+    second = {"gamma": 0.5, "policy_kwargs": {"net_arch": (4,)}, "env_kwargs": {"noop_max": 0}}
+    recipe = Recipe("mine", first, second, {"tau": 0.1})
     assert recipe == {
         "gamma": 0.5,
         "tau": 0.1,
         "policy_kwargs": {"dueling": True, "net_arch": (4,)},
+        "env_kwargs": {"noop_max": 0, "frameskip": 4},
     }
     assert first["policy_kwargs"] == {"dueling": True, "net_arch": (8,)}
+    assert first["env_kwargs"] == {"noop_max": 30, "frameskip": 4}
     assert recipe.summary == "mine"
 
 
@@ -208,7 +265,7 @@ def test_a_recipe_without_a_summary_is_refused() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_saving_and_printing(name: str, tmp_path: Path) -> None:
-    model = DQN("MlpPolicy", "CartPole-v1", **{**RECIPES[name], "buffer_size": 1_000})
+    model = DQN("MlpPolicy", "CartPole-v1", **{**on_cartpole(name), "buffer_size": 1_000})
     model.save(tmp_path / "model.zip")  # nothing in it is unpickled
     again = DQN.load(tmp_path / "model.zip", device="auto")
     assert repr(again) == repr(model)
@@ -234,7 +291,7 @@ class Losses(BaseCallback):
 
 def first_losses(name: str) -> list[float]:
     """The losses of a recipe's first updates, after little experience."""
-    small = {**RECIPES[name], "buffer_size": 2_000, "learning_starts": 100}
+    small = {**on_cartpole(name), "buffer_size": 2_000, "learning_starts": 100}
     model = DQN("MlpPolicy", "CartPole-v1", **small, seed=0, device="cpu")
     losses = Losses()
     model.learn(10_000, callback=losses)

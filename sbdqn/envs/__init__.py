@@ -1,5 +1,6 @@
 """Making, checking and adapting environments."""
 
+from sbdqn.envs.atari import AtariGames
 from sbdqn.envs.faults import FaultReporting
 from sbdqn.envs.frames import stacked_frames, with_frames
 from sbdqn.envs.infos import split_infos
@@ -7,6 +8,7 @@ from sbdqn.envs.making import (
     EnvLike,
     Vectorization,
     has_time_limit,
+    make_evaluation_env,
     make_vector_env,
     reward_threshold,
 )
@@ -14,6 +16,7 @@ from sbdqn.envs.sb3_view import SB3View
 from sbdqn.envs.spaces import ObservationAdapter, actions_in, discrete_actions
 
 __all__ = [
+    "AtariGames",
     "EnvLike",
     "FaultReporting",
     "ObservationAdapter",
@@ -22,6 +25,7 @@ __all__ = [
     "actions_in",
     "discrete_actions",
     "has_time_limit",
+    "make_evaluation_env",
     "make_vector_env",
     "reward_threshold",
     "split_infos",

@@ -24,7 +24,7 @@ def stacked_frames(env: VectorEnv[Any, Any, Any]) -> int:
     """
     inner = env.unwrapped
     shape = inner.single_observation_space.shape
-    if type(inner).__module__.startswith("ale_py.") and shape:
+    if shape and any(base.__module__.startswith("ale_py.") for base in type(inner).__mro__):
         return int(shape[0])
     if not isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
         return 1

@@ -13,6 +13,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from sbdqn.envs import atari
 from sbdqn.envs.faults import start_workers
 from sbdqn.errors import ConfigurationError
 
@@ -46,11 +47,13 @@ def make_vector_env(
         vectorization: `"sync"` steps them one after the other, `"async"` in
             processes of their own, `"vector_entry_point"` uses the id's own
             vectorised implementation; `"auto"` does the last where there is
-            one and more than one environment is wanted, else the first.
+            one and more than one environment is wanted, and for Atari games
+            (`sbdqn.envs.atari`), else the first.
         env_kwargs: keyword arguments of the environment.
 
     Raises:
         ConfigurationError: if the parts do not go together.
+        MissingDependencyError: if Atari games are wanted and ALE is not installed.
         WorkerError: if an environment cannot be made in a process of its own.
     """
     if isinstance(env, str):
@@ -73,6 +76,36 @@ def make_vector_env(
         f"env must be a registered id, a gymnasium.Env, a gymnasium.vector.VectorEnv or a "
         f"callable that makes a gymnasium.Env, not {env!r}"
     )
+
+
+def make_evaluation_env(
+    env: object,
+    n_envs: int = 1,
+    vectorization: Vectorization = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """Make further environments like those of training, to evaluate in.
+
+    They are the same, but Atari games are full ones with raw rewards.
+
+    Args:
+        env: an id, or a callable that makes an environment.
+        n_envs: how many environments.
+        vectorization: as in training.
+        env_kwargs: as in training.
+
+    Raises:
+        ConfigurationError: if `env` is an environment that is made already.
+    """
+    if isinstance(env, (gymnasium.Env, VectorEnv)) or not (isinstance(env, str) or callable(env)):
+        raise ConfigurationError(
+            f"further environments can be made of an id or a callable alone, not of {env!r}; make "
+            f"the environment for evaluation as you made that one"
+        )
+    kwargs = dict(env_kwargs or {})
+    if isinstance(env, str) and _makes_atari_games(_registered(env), vectorization):
+        kwargs = atari.for_full_games(kwargs)
+    return make_vector_env(env, n_envs, vectorization, kwargs)
 
 
 def reward_threshold(env: VectorEnv[Any, Any, Any]) -> float | None:
@@ -128,28 +161,52 @@ class _ById:
         return repr(self.id)
 
     def __call__(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+        if atari.is_atari(self.id):  # in a process that may not know ALE's ids yet
+            atari.register_atari()
         return gymnasium.make(self.id, **kwargs)
 
 
 def _from_id(
     env_id: str, n_envs: int, vectorization: Vectorization, kwargs: dict[str, Any]
 ) -> VectorEnv[Any, Any, Any]:
+    spec = _registered(env_id)
+    native = vectorization == "vector_entry_point"
     try:
-        module, _, _ = env_id.rpartition(":")
-        if module:  # "module:Name-v0": the module registers it
-            importlib.import_module(module)
-        spec = gymnasium.spec(env_id.rpartition(":")[2])
-        has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
-        native = vectorization == "vector_entry_point"
-        if native or (vectorization == "auto" and has_own and n_envs > 1):
+        if _makes_atari_games(spec, vectorization):
+            with _naming_unfit(kwargs, env_id):
+                return atari.make_atari(spec, n_envs, kwargs)
+        if native or (vectorization == "auto" and _has_own_vector_env(spec) and n_envs > 1):
             with _naming_unfit(kwargs, env_id):
                 made = gymnasium.make_vec(
                     env_id, n_envs, vectorization_mode="vector_entry_point", **kwargs
                 )
-            return _with_known_autoreset(made)
+            return _with_own_autoreset(made)
         return _from_makers(_Maker(_ById(env_id), kwargs), n_envs, vectorization)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise ConfigurationError(f"env {env_id!r} cannot be made: {error}") from error
+
+
+def _registered(env_id: str) -> EnvSpec:
+    """What an id is registered with, after its module has been imported."""
+    module, _, name = env_id.rpartition(":")
+    if atari.is_atari(env_id):
+        atari.register_atari()
+    try:
+        if module:  # "module:Name-v0": the module registers it
+            importlib.import_module(module)
+        return gymnasium.spec(name)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ConfigurationError(f"env {env_id!r} cannot be made: {error}") from error
+
+
+def _has_own_vector_env(spec: EnvSpec) -> bool:
+    return spec.vector_entry_point is not None and not spec.additional_wrappers
+
+
+def _makes_atari_games(spec: EnvSpec, vectorization: Vectorization) -> bool:
+    """Whether ALE's vector environment is used; for a single game too."""
+    its_own = vectorization in ("auto", "vector_entry_point") and _has_own_vector_env(spec)
+    return its_own and atari.is_atari(spec.id)
 
 
 @contextmanager
@@ -180,7 +237,8 @@ def _from_makers(
             "one; make the vector environment and pass it as it is"
         )
     makers = [maker] * n_envs
-    return start_workers(makers) if vectorization == "async" else SyncVectorEnv(makers)
+    made = start_workers(makers) if vectorization == "async" else SyncVectorEnv(makers)
+    return _with_own_autoreset(made)
 
 
 def _from_made(
@@ -192,20 +250,38 @@ def _from_made(
                 f"n_envs={n_envs}, but a single environment was passed; pass its id, or a callable "
                 f"that makes it, to have several"
             )
-        return _Borrowing([lambda: env])
+        return _with_own_autoreset(_Borrowing([lambda: env]))
     if n_envs not in (1, env.num_envs):
         raise ConfigurationError(
             f"n_envs={n_envs}, but the vector environment has {env.num_envs}; leave n_envs out"
         )
-    return _with_known_autoreset(env)
+    return _with_own_autoreset(env)
 
 
-def _with_known_autoreset(env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
-    mode = env.metadata.get("autoreset_mode")
+def _with_own_autoreset(env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:
+    """The environment, with metadata of its own that name its autoreset mode."""
+    mode = _autoreset_mode(env)
     if not isinstance(mode, AutoresetMode):
         raise ConfigurationError(
             f"the vector environment does not say how it resets itself: "
             f"metadata['autoreset_mode'] is {mode!r}; set it to a member of "
-            f"gymnasium.vector.AutoresetMode"
+            f"gymnasium.vector.AutoresetMode, in metadata of the environment's own"
         )
+    env.metadata = {**env.metadata, "autoreset_mode": mode}
     return env
+
+
+def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> object:
+    """How it resets itself, as it says, not as another one wrote into shared metadata.
+
+    ALE's vector environment writes into the dict that all vector environments
+    without one of their own share, and `SyncVectorEnv`, before gymnasium 1.4, into
+    that of the class of its environments.
+    """
+    said, inner = env.metadata.get("autoreset_mode"), env.unwrapped
+    if env.metadata is not inner.metadata or not isinstance(said, AutoresetMode):
+        return said  # a wrapper has the last word
+    own = getattr(inner, "autoreset_mode", None)
+    if own is None and inner.metadata is not VectorEnv.metadata:
+        own = said
+    return own
