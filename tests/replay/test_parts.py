@@ -123,6 +123,12 @@ class Truth:
             here = [np.array(each[env]) for each in (row.obs, row.next_obs)]  # type: ignore[index]
             column.append((*here, row.reward[env], bool(row.terminated[env]), ended))
 
+    def forget(self, steps: int) -> None:
+        """Drop the observations that are older, to spare memory."""
+        for column in self.columns.values():
+            if len(column) > steps:
+                column[-steps - 1] = None
+
     def expect(self, batch: Batch) -> None:
         for place, number in enumerate(batch.action.tolist()):
             env, start = self.at[number]
