@@ -411,6 +411,14 @@ def test_everything_else_can_be_chosen_too() -> None:
     assert games(grayscale=False, **TINY).single_observation_space.shape == (4, 36, 36, 3)
 
 
+def test_continuous_actions_reach_ale_and_no_model_takes_them() -> None:
+    env = games("Pong", continuous=True, **TINY)
+    env.reset(seed=0)
+    env.step(np.array([[1.0, 0.0, 1.0]], dtype=np.float32))
+    with pytest.raises(SpaceError, match="needs a Discrete action space"):
+        DQN("MlpPolicy", env).action_space  # noqa: B018
+
+
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_single_games_are_those_of_gymnasium(vectorization: Any) -> None:
