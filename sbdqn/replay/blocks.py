@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,19 @@ from torch import Tensor
 
 from sbdqn.errors import ConfigurationError, ReplayMemoryError
 from sbdqn.types import Array, IntArray
+
+_LARGE = 1 << 17  # bytes, beyond which memory is not taken from what is at hand
+_MOST_SPARES = 3
+
+
+def _references_of_a_spare() -> int:
+    """What Python counts of an object that a list alone holds, in a loop over it."""
+    for each in [object()]:
+        count = sys.getrefcount(each)
+    return count
+
+
+_REFERENCES_OF_A_SPARE = _references_of_a_spare()
 
 
 class Block(Protocol):
@@ -56,6 +70,8 @@ class HostBlock:
         self._values = np.zeros(shape, dtype) if folder is None else _mapped(shape, dtype, folder)
         self._device = device
         self._stays = device.type == "cpu"
+        self._row_bytes = self._values[:1].nbytes
+        self._spares: list[Array] = []
 
     def write(self, place: IntArray, values: Array) -> None:
         """Overwrite the rows at these places."""
@@ -63,8 +79,25 @@ class HostBlock:
 
     def read(self, place: IntArray) -> Tensor:
         """Copies of the rows at these places."""
-        rows = torch.from_numpy(self._values.take(place, axis=0))
+        if len(place) * self._row_bytes < _LARGE:
+            taken = self._values.take(place, axis=0)
+        else:
+            taken = self._values.take(place, axis=0, out=self._spare(len(place)), mode="clip")
+        rows = torch.from_numpy(taken)
         return rows if self._stays else rows.to(self._device, non_blocking=True)
+
+    def _spare(self, rows: int) -> Array:
+        """Memory for so many rows, that of an earlier batch if nobody has it any more.
+
+        The system hands out fresh memory page by page, which takes several times as
+        long as it takes to fill it.
+        """
+        for spare in self._spares:
+            if len(spare) == rows and sys.getrefcount(spare) == _REFERENCES_OF_A_SPARE:
+                return spare
+        fresh = np.empty((rows, *self._values.shape[1:]), self._values.dtype)
+        self._spares = [*self._spares[-_MOST_SPARES:], fresh]
+        return fresh
 
     def first(self, rows: int) -> Tensor:
         """The first rows."""
