@@ -165,7 +165,13 @@ def test_the_last_transition_of_an_episode_by_hand(collector: Collector, learner
     assert (row.reward.tolist(), row.terminated.tolist()) == ([1.0], [True])
     assert [(episode.reward, episode.length) for episode in episodes] == [(1.0, 1)]
     layout = ReplayLayout(
-        (), np.dtype(np.int64), 1, 10, 1, GAMMA, torch.device("cpu"), np.random.SeedSequence(0)
+        ObservationPart((), np.dtype(np.int64)),
+        n_envs=1,
+        capacity=10,
+        n_steps=1,
+        gamma=GAMMA,
+        device=torch.device("cpu"),
+        seed=np.random.SeedSequence(0),
     )
     replay = Uniform().build(layout)
     replay.add(row)

@@ -65,7 +65,7 @@ RANGES: dict[str, Range] = {
         "'uniform', or an object", ["uniform", replay.Uniform()], ["prioritised", 5, replay.Uniform]
     ),
     "replay_memory": Range(
-        r"a sbdqn\.memory\.Memory",
+        "a sbdqn.memory.Memory",
         [Memory(device="cpu"), Memory(frame_stack=4)],
         ["cpu", None, Memory],
     ),
