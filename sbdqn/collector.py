@@ -55,7 +55,7 @@ class Stepper:
     Attributes:
         infos: of the last step, as the environment returned them.
         action_start: the environment's name for action 0.
-        is_stepping: whether a step was sent and not received yet.
+        is_stepping: whether the environment is stepping in the background.
     """
 
     def __init__(
@@ -97,7 +97,10 @@ class Stepper:
         return self._obs
 
     def forget(self) -> None:
-        """Drop the observations, so that the next use begins with a reset."""
+        """Drop the observations, so that the next use begins with a reset.
+
+        A step in the background is awaited, and its outcome dropped.
+        """
         self._obs = None
         if self.is_stepping:
             self._finish()
@@ -114,9 +117,9 @@ class Stepper:
             action: (E,) from 0.
         """
         self._action = action
-        self.is_stepping = True
         if self.background is not None:
             self.background.send(action + self.action_start)
+            self.is_stepping = True
 
     def receive(self) -> tuple[Row, list[Episode]]:
         """End the step that was begun.

@@ -583,6 +583,7 @@ class DQN:
             "observation_space": observation_space,
             "action_space": action_space,
             "n_envs": n_envs,
+            "frames": self._frames,
             "learn_steps": self._learn_steps,
             "learner": parts.learner.state_dict(),
             "trainer": parts.trainer.state_dict(),
@@ -822,6 +823,7 @@ class DQN:
         usable, and makes again what it needs.
         """
         if self._vector_env is not None:
+            self.abandon_episodes()
             if self._made_env:
                 self._vector_env.close()
             self._vector_env = None
@@ -847,6 +849,7 @@ class DQN:
             if is_ours:
                 env.close()
             raise
+        self.abandon_episodes()
         if self._vector_env is not None and self._made_env:
             self._vector_env.close()
         self._made_env = is_ours
@@ -956,6 +959,7 @@ class DQN:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
+        self._frames = state.get("frames", 1)
         self._learn_steps = state["learn_steps"]
         parts = self._built()
         parts.learner.load_state_dict(state["learner"])

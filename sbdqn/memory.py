@@ -10,6 +10,8 @@ import torch
 
 from sbdqn.errors import ConfigurationError, is_integer, require
 
+MOST_FRAMES = 64  # in a stack that is kept as single frames
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -40,8 +42,8 @@ class Memory:
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         frames = self.frame_stack
-        fits = frames == "auto" or (is_integer(frames) and 1 <= frames <= 64)
-        require(fits, "frame_stack", frames, "'auto', or an integer from 1 to 64")
+        fits = frames == "auto" or (is_integer(frames) and 1 <= frames <= MOST_FRAMES)
+        require(fits, "frame_stack", frames, f"'auto', or an integer from 1 to {MOST_FRAMES}")
         fits = self.folder is None or isinstance(self.folder, (str, os.PathLike))
         require(fits, "folder", self.folder, "the path of a folder, or None")
         try:

@@ -202,9 +202,14 @@ class Trainer:
             collector = ready_collector()
             collector.send(self._choose(collector))
             self._make(due, hooks)  # while the environments step
-            row, episodes = collector.receive()
+            is_abandoned = not collector.stepper.is_reset  # by a hook
+            outcome = None if is_abandoned else collector.receive()
             if due:
+                due = []
                 hooks.on_rollout_start()
+            if outcome is None:
+                continue
+            row, episodes = outcome
             due = self.store(row, len(episodes))
             self.settle(due[0].tick - 1 if due else None)
             goes_on = hooks.on_step(StepResult(row, episodes))

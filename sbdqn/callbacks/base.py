@@ -125,7 +125,7 @@ class BaseCallback:
         return True
 
     def _on_update(self) -> None:
-        """Hook: after each gradient step."""
+        """Hook: after each gradient step; environments in the background may be stepping."""
 
     def _on_rollout_end(self) -> None:
         """Hook: before the updates that are due."""

@@ -135,17 +135,20 @@ class FaultReporting(Wrapper):
     def background(self) -> Background | None:
         """The halves of a step, of environments that step in the background.
 
-        None for all others, and where a wrapper stands around them, which has a
-        part in the whole step.
+        None for all others, and where a wrapper stands around them or a subclass
+        has a `step` of its own, which has a part in the whole step.
         """
         env: Any = self.env
         if self.env is self._workers:
+            if type(env).step is not AsyncVectorEnv.step:
+                return None
             return Background(
                 lambda actions: self.watch(lambda: env.step_async(actions)),
                 lambda: self.watch(env.step_wait),
             )
         # As ALE's vector environment has it. A wrapper passes on what it does not have itself.
-        if all(callable(getattr(type(env), name, None)) for name in ("send", "recv")):
+        makers = [_maker(type(env), name) for name in ("step", "send", "recv")]
+        if makers[0] is makers[1] is makers[2]:
             return Background(env.send, env.recv)
         return None
 
@@ -164,6 +167,11 @@ class FaultReporting(Wrapper):
                 _terminate(self._workers)  # their answer would be taken for a later one
                 raise
             _close_and_raise(self._workers, errors.last, error)
+
+
+def _maker(kind: type, name: str) -> type | None:
+    """The class that a method comes from."""
+    return next((each for each in kind.__mro__ if name in vars(each)), None)
 
 
 def _close_and_raise(

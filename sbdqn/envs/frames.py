@@ -8,8 +8,9 @@ from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
+from sbdqn.envs.faults import FaultReporting
 from sbdqn.errors import ConfigurationError
-from sbdqn.memory import Memory
+from sbdqn.memory import MOST_FRAMES, Memory
 from sbdqn.protocols import ObservationPart
 
 Layout = ObservationPart | Mapping[str, ObservationPart]
@@ -26,11 +27,12 @@ def stacked_frames(env: VectorEnv[Any, Any, Any]) -> int:
     shape = inner.single_observation_space.shape
     if shape and any(base.__module__.startswith("ale_py.") for base in type(inner).__mro__):
         return int(shape[0])
-    if not isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)):
+    if not isinstance(inner, (SyncVectorEnv, AsyncVectorEnv)) or inner.closed:
         return 1
-    if not all(inner.call("has_wrapper_attr", "stack_size")):
+    watch = FaultReporting(env).watch
+    if not all(watch(lambda: inner.call("has_wrapper_attr", "stack_size"))):
         return 1
-    frames = inner.get_attr("stack_size")[0]
+    frames = watch(lambda: inner.get_attr("stack_size"))[0]
     return int(frames) if isinstance(frames, int) else 1
 
 
@@ -45,13 +47,15 @@ def with_frames(layout: Layout, memory: Memory, hint: int) -> Layout:
     Raises:
         ConfigurationError: if frames are wanted that no part of it can have.
     """
+    if memory.frame_stack == 1:
+        return layout
     parts = {"": layout} if isinstance(layout, ObservationPart) else dict(layout)
     if memory.frame_stack == "auto":
         found = {
             name: replace(part, frames=hint)
             for name, part in parts.items()
             # Vectors are small: to put them together again costs more than it saves.
-            if len(part.shape) > 2 and part.shape[0] == hint > 1
+            if len(part.shape) > 2 and 1 < part.shape[0] == hint <= MOST_FRAMES
         }
     else:
         frames = memory.frame_stack

@@ -97,14 +97,16 @@ class ObservationAdapter:
             return self._whole.batch(observation)
         given = self._named(observation)
         batches = {name: part.batch(given[name]) for name, part in self._parts.items()}
-        sizes = {name: len(values) for name, (values, _) in batches.items()}
-        kinds = {single for _, single in batches.values()}
-        if len(kinds) > 1 or len(set(sizes.values())) > 1:
+        sizes = {
+            name: "one" if single else len(values) for name, (values, single) in batches.items()
+        }
+        first = next(iter(sizes.values()))
+        if any(size != first for size in sizes.values()):
             raise SpaceError(
-                f"all parts must be of one observation, or of a batch of the same size; the sizes "
+                f"all parts must be of one observation, or of batches of the same size; the sizes "
                 f"given are {sizes}"
             )
-        return {name: values for name, (values, _) in batches.items()}, kinds.pop()
+        return {name: values for name, (values, _) in batches.items()}, first == "one"
 
     def _named(self, observation: Any) -> dict[str, Any]:
         if isinstance(observation, dict) and observation.keys() == self._parts.keys():

@@ -22,7 +22,7 @@ from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay.blocks import Block, DeviceBlock, HostBlock
 from sbdqn.types import Array, BoolArray, IntArray
 
-_UNKNOWN = 255  # in place of a number of rows: this frame is nowhere in the ring
+_UNKNOWN = 255  # in place of a number of rows: this frame is nowhere in the ring, or too far
 _PADDING = 254  # the frame that fills the stacks that begin an episode
 _FIRST_SLOTS = 64  # for observations kept whole
 _log = logging.getLogger("sbdqn.replay")
@@ -230,10 +230,12 @@ class StackedPart:
         moved_on[:, -1] = 1
         goes_on = _equal(frames[:, :-1], last[:, 1:])
         moved_on[~goes_on] = _UNKNOWN
-        for row in np.flatnonzero(moved_on[:, 0] == _UNKNOWN):
+        for row in np.flatnonzero((moved_on == _UNKNOWN).any(axis=1)):
             begun = self._beginning(frames[row], last[row], before[row])
             if begun is not None:
                 moved_on[row] = begun
+            if (moved_on[row] == _UNKNOWN).any():
+                moved_on[row, 0] = _UNKNOWN  # which says so of the whole observation
         return moved_on
 
     def _beginning(self, frames: Array, last: Array, before: Array) -> Array | int | None:

@@ -20,7 +20,7 @@ when its n-step window is complete, and kept in one record.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -83,8 +83,8 @@ class Storage:
         self._on_cpu = layout.device.type == "cpu"
         self.size = self.rows * self.n_envs
         self._parts = {name: part_of(layout, name, self.rows) for name in layout.parts}
-        is_plain = isinstance(layout.obs, ObservationPart)
-        self._whole: Part | None = self._parts[""] if is_plain else None
+        self._only = layout.obs if isinstance(layout.obs, ObservationPart) else None
+        self._whole: Part | None = None if self._only is None else self._parts[""]
         self._below = reach * self.n_envs  # from what is written to what is lost by it
         self._record = np.zeros((self.size, 3), dtype=np.int64)
         numbers = self._record.view(np.float32)  # (T * E, 6)
@@ -242,21 +242,23 @@ class Storage:
         }
 
     def _require_fit(self, row: Row) -> None:
+        only = self._only
         for obs in (row.obs, row.next_obs):
-            given = obs if isinstance(obs, dict) else {"": obs}
-            if given.keys() != self._layout.parts.keys():
-                raise SpaceError(
-                    f"this replay holds observations with the parts {list(self._layout.parts)}, "
-                    f"and was given {list(given)}; see ObservationAdapter"
-                )
-            for name, part in self._layout.parts.items():
-                shape, dtype = given[name].shape[1:], given[name].dtype
-                if shape != part.shape or dtype != part.dtype:
-                    raise SpaceError(
-                        f"this replay holds observations of shape {part.shape} and dtype "
-                        f"{part.dtype}, and was given shape {shape} and dtype {dtype}; see "
-                        f"ObservationAdapter"
-                    )
+            if only is None or isinstance(obs, dict):
+                self._require_parts(obs if isinstance(obs, dict) else {"": obs})
+            elif obs.shape[1:] != only.shape or obs.dtype != only.dtype:
+                _refuse(only, obs)
+
+    def _require_parts(self, given: dict[str, Array]) -> None:
+        parts = self._layout.parts
+        if given.keys() != parts.keys():
+            raise SpaceError(
+                f"this replay holds observations with the parts {list(parts)}, and was given "
+                f"{list(given)}; see ObservationAdapter"
+            )
+        for name, part in parts.items():
+            if given[name].shape[1:] != part.shape or given[name].dtype != part.dtype:
+                _refuse(part, given[name], f" as the part {name!r}")
 
     def _add(self, envs: IntArray, row: Row) -> None:
         """Store a row that has an entry for each of these environments."""
@@ -296,7 +298,8 @@ class Storage:
             for name, part in self._parts.items():
                 part.write(place, obs[name])
         else:
-            self._parts[""].write(place, obs)
+            assert self._whole is not None
+            self._whole.write(place, obs)
         if self._rows_used < self.rows:
             self._rows_used = max(self._rows_used, max(place.tolist()) // self.n_envs + 1)
 
@@ -344,6 +347,13 @@ class Storage:
             self._complete(self._place[envs[self._length[envs] >= span]], span)
         self._length[envs] = 0
         self._place[envs] = (self._place[envs] + self.n_envs) % self.size
+
+
+def _refuse(part: ObservationPart, given: Array, of: str = "") -> NoReturn:
+    raise SpaceError(
+        f"this replay holds observations of shape {part.shape} and dtype {part.dtype}{of}, and was "
+        f"given shape {given.shape[1:]} and dtype {given.dtype}; see ObservationAdapter"
+    )
 
 
 def rows_for(layout: ReplayLayout) -> int:
