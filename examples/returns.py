@@ -1,4 +1,4 @@
-"""What the five systems share: their arguments, and the returns they print and plot."""
+"""What the scripts share: their arguments, and the returns they print and plot."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def _drawable(file: str) -> str:
 class Returns(BaseCallback):
     """Prints the returns, ten episodes to a line; ends training after `episodes` of them."""
 
-    def __init__(self, episodes: int = NO_LIMIT) -> None:
+    def __init__(self, episodes: int = NO_LIMIT, decimals: int = 0) -> None:
         super().__init__()
         self.episodes = episodes
+        self.decimals = decimals
         self.returns: list[float] = []
 
     def _on_step(self) -> bool:
@@ -52,7 +53,7 @@ class Returns(BaseCallback):
 
     def _print(self, returns: list[float]) -> None:
         if returns:
-            listed = "".join(f"{value:6.0f}" for value in returns)
+            listed = "".join(f"{value:6.{self.decimals}f}" for value in returns)
             print(f"step {self.num_timesteps:7}  episode {len(self.returns):5}  returns{listed}")
 
     def means(self, window: int) -> list[float]:

@@ -15,6 +15,11 @@ FOLDER = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
 SYSTEMS = ["basic_dqn", "classic_dqn", "double_dqn", "notebook_dqn", "simple_dqn"]
 PARTS = ["custom_body", "custom_head", "custom_replay"]
+GAMES = {  # the package that brings them, and the transitions of a short run
+    "atari_pong": ("ale_py", 200),
+    "minatar_breakout": ("minatar", 1_500),
+    "minigrid_dict": ("minigrid", 2_500),
+}
 MOST_LINES = {"dqn_in_one_file": 200}
 TIMESTEPS = 300
 
@@ -45,8 +50,8 @@ def run(pytestconfig: pytest.Config, tmp_path: Path) -> Run:
     return run_in_folder
 
 
-def test_every_system_and_every_part_of_your_own_has_its_script() -> None:
-    assert {*SYSTEMS, *PARTS} <= {script.stem for script in SCRIPTS}
+def test_every_system_every_part_of_your_own_and_every_game_has_its_script() -> None:
+    assert {*SYSTEMS, *PARTS, *GAMES} <= {script.stem for script in SCRIPTS}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -54,7 +59,9 @@ def test_a_script_is_short(script: Path) -> None:
     assert len(script.read_text().splitlines()) <= MOST_LINES.get(script.stem, 59)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script", [each for each in SCRIPTS if each.stem not in GAMES], ids=lambda script: script.stem
+)
 def test_a_script_runs_and_prints_and_plots_its_returns(
     script: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -92,3 +99,21 @@ def test_a_part_of_your_own_is_checked_and_plays_greedily_afterwards(part: str, 
     script = FOLDER / f"{part}.py"
     assert f"check_{part.removeprefix('custom_')}(" in script.read_text()
     assert re.search(r"^Greedy mean of 10 episodes: \d+\.\d$", run(script), re.MULTILINE)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_game_is_learned_from_and_played_afterwards(game: str, run: Run, tmp_path: Path) -> None:
+    package, timesteps = GAMES[game]
+    pytest.importorskip(package)
+    out = run(FOLDER / f"{game}.py", "--timesteps", str(timesteps), "--plot", "returns.png")
+    *listed, last = out.splitlines()
+    assert re.fullmatch(r"(Greedy|Mean).*: .*\d.*", last)
+    counts = [int(count) for line in listed for count in re.findall(r"episode +(\d+)", line)]
+    ends = "".join(line.partition("returns")[2] for line in listed).split()
+    assert len(ends) == (counts[-1] if counts else 0)
+    assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pong_has_a_setting_for_a_cpu(run: Run) -> None:
+    pytest.importorskip("ale_py")
+    assert "Mean of 4 games: -2" in run(FOLDER / "atari_pong.py", "--timesteps", "200", "--fast")

@@ -83,7 +83,7 @@ def test_a_file_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="there is no folder .*missing"):
+    with pytest.raises(ConfigurationError, match=r"there is no folder .*missing"):
         HostBlock(SHAPE, UINT8, CPU, tmp_path / "missing")
 
 
