@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
-from sbdqn import DQN
+from sbdqn import DQN, CnnPolicy, Memory
+from sbdqn.backups import Double
+from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy
+from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import Uniform
-from sbdqn.types import Batch, Clock
+from sbdqn.types import Batch, Clock, Row
 from tests.replay.test_storage import LAYOUT, add_both_until
 from tests.test_learner import make_learner, random_batch
 
@@ -113,3 +117,62 @@ def test_one_observation_is_predicted_like_many() -> None:
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     one_by_one = [model.q_values(each) for each in obs]
     np.testing.assert_allclose(one_by_one, model.q_values(obs), rtol=1e-4, atol=1e-5)
+
+
+PIXELS = ObservationPart((4, 36, 36), np.dtype(np.uint8), frames=4)
+
+
+def replay_of_pixels(memory: str, rows: int = 60) -> Any:
+    """Stacks of random frames, in a ring that has wrapped."""
+    layout = ReplayLayout(
+        obs=PIXELS,
+        n_envs=2,
+        capacity=80,
+        n_steps=3,
+        gamma=0.99,
+        device=torch.device("cuda"),
+        seed=np.random.SeedSequence(0),
+        memory=Memory(device=memory),
+    )
+    replay = Uniform().build(layout)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (rows + 4, 2, 36, 36), np.uint8)
+    no, yes = np.zeros(2, np.bool_), np.ones(2, np.bool_)
+    for step in range(rows):
+        obs, following = (
+            np.ascontiguousarray(frames[at : at + 4].swapaxes(0, 1)) for at in (step, step + 1)
+        )
+        action, reward = rng.integers(0, 3, 2), rng.random(2)
+        replay.add(Row(obs, action, reward, following, no, no, yes if step == 0 else no, yes))
+    return replay
+
+
+def test_frames_are_the_same_wherever_they_are_kept() -> None:
+    batches = [replay_of_pixels(memory).sample(64, Clock(0)) for memory in ("cpu", "cuda")]
+    for here, there in zip(*batches, strict=True):
+        assert torch.equal(here, there)
+    assert batches[0].obs.device.type == batches[1].obs.device.type == "cuda"
+
+
+@pytest.mark.parametrize("memory", ["cpu", "cuda"])
+@pytest.mark.parametrize("policy", [CnnPolicy((32,)), CnnPolicy((32,), dueling=True)])
+def test_an_update_never_waits_for_the_device(memory: str, policy: CnnPolicy) -> None:
+    replay = replay_of_pixels(memory)
+    space = spaces.Box(0, 255, PIXELS.shape, np.uint8)
+    networks = [policy.build(space, 3, Scalar()).to("cuda") for _ in range(2)]
+    learner = Learner(*networks, Scalar(), Double(), max_gradient_norm=10.0)
+    learner.set_optimizer(policy.build_optimizer(learner.flat, 1e-3))
+
+    def update() -> None:
+        batch = replay.sample(32, Clock(0))
+        replay.feedback(batch.index, learner.update(batch).surprise)
+        learner.sync(0.5)
+
+    update()  # the first one makes the optimiser's state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            update()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    learner.require_finite()
