@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 import numpy as np
-from speed import versions
+from speed import spread, versions
 
 N_ENVS = 8
 BATCH = 32
@@ -220,12 +220,6 @@ def compare_speed(steps: int, repeats: int, threads: int) -> None:
         ours = [run["steps_per_s"] for run in each]
         ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
         print(f"| {kind} | {spread(ours)} | {spread(ratios, 2)} |")
-
-
-def spread(values: list[float], digits: int = 0) -> str:
-    """Median, lowest and highest."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main() -> None:

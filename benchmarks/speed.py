@@ -120,8 +120,8 @@ def compare(name: str, steps: int, repeats: int) -> str:
     )
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     return (
-        f"| {name} | {_spread(ours)} | {_spread(theirs)} | {our_updates:.0f} | "
-        f"{their_updates:.0f} | {_spread(ratios, 2)} |"
+        f"| {name} | {spread(ours)} | {spread(theirs)} | {our_updates:.0f} | "
+        f"{their_updates:.0f} | {spread(ratios, 2)} |"
     )
 
 
@@ -136,7 +136,8 @@ def versions() -> str:
     )
 
 
-def _spread(values: list[float], digits: int = 0) -> str:
+def spread(values: list[float], digits: int = 0) -> str:
+    """Median, lowest and highest."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
