@@ -15,6 +15,7 @@ from gymnasium.wrappers import FilterObservation
 from returns import Returns, arguments
 
 from sbdqn import DQN, MultiInputPolicy, evaluate_policy
+from sbdqn.schedules import Linear
 
 
 def make_env() -> gymnasium.Env:
@@ -23,7 +24,10 @@ def make_env() -> gymnasium.Env:
 
 def make_model(seed: int) -> DQN:
     policy = MultiInputPolicy((128, 128), features_extractor=None, normalize_images=False)
-    return DQN(policy, make_env, n_envs=8, seed=seed)
+    # What is behind it the agent does not see. Weights that still move much at the end can have
+    # it turn round and round, without the random actions of training.
+    rate = Linear(0.001, 0.00001, duration=100_000)
+    return DQN(policy, make_env, n_envs=8, learning_rate=rate, seed=seed)
 
 
 def main() -> None:
