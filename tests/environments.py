@@ -61,6 +61,63 @@ class CountingEnv(gym.Env[Any, Any]):
         return self._obs(), reward, terminated, truncated, info
 
 
+class DictCountingEnv(CountingEnv):
+    """The same, in a dict with a dict in it, every part of another dtype."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        whose = {"index": spaces.Discrete(90), "episode": spaces.Box(-1, 1e6, (1,), np.float64)}
+        picture = spaces.Box(0, 255, (2, 1, 1), np.uint8)
+        self.observation_space = spaces.Dict({"t": picture, "whose": spaces.Dict(whose)})
+
+    def _obs(self) -> Any:
+        episode = np.array([self.episode], np.float64)
+        t = np.array([self.t, 255 - self.t], np.uint8).reshape(2, 1, 1)
+        return {"t": t, "whose": {"index": self.index, "episode": episode}}
+
+    @staticmethod
+    def plain(obs: Any) -> Any:
+        """What `CountingEnv` would show, (B, 3), of stored observations."""
+        index, episode, t = obs["whose/index"], obs["whose/episode"], obs["t"]
+        assert (t[:, 0] + t[:, 1] == 255).all()
+        return np.stack(
+            [np.asarray(each).reshape(len(t), -1)[:, 0] for each in (index, episode, t)], 1
+        )
+
+
+class TupleCountingEnv(CountingEnv):
+    """The same, in a tuple."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        whose = spaces.Tuple((spaces.MultiDiscrete([90]), spaces.Box(-1, 1e6, (), np.float32)))
+        self.observation_space = spaces.Tuple((spaces.Discrete(90, start=5), whose))
+
+    def _obs(self) -> Any:
+        return self.t + 5, (np.array([self.index]), np.array(self.episode, np.float32))
+
+    @staticmethod
+    def plain(obs: Any) -> Any:
+        """What `CountingEnv` would show, (B, 3), of stored observations."""
+        parts = (obs["1/0"][:, 0], obs["1/1"], obs["0"] - 5)
+        return np.stack([np.asarray(each) for each in parts], 1)
+
+
+class PictureEnv(CountingEnv):
+    """The same, where every frame is a picture that no other step has."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.observation_space = spaces.Box(0, 255, (6, 5), np.uint8)
+
+    def _obs(self) -> Any:
+        return self.picture(self.index, self.episode, self.t)
+
+    @staticmethod
+    def picture(index: int, episode: int, t: int) -> Any:
+        return np.random.default_rng((index, episode, t)).integers(0, 256, (6, 5), np.uint8)
+
+
 class ChainEnv(gym.Env[Any, Any]):
     """Five states in a row; right from the last one ends with reward 1.
 
@@ -92,3 +149,24 @@ class ChainEnv(gym.Env[Any, Any]):
         right = gamma ** np.arange(4, -1, -1.0)
         left = gamma * right[[0, 0, 1, 2, 3]]
         return np.stack([left, right], axis=1)
+
+
+class DictChainEnv(ChainEnv):
+    """The same, where neither of two parts says by itself in which state it is."""
+
+    def __init__(self, limit: int = 30) -> None:
+        super().__init__(limit)
+        self.observation_space = spaces.Dict(
+            {"high": spaces.Discrete(3), "low": spaces.Discrete(3)}
+        )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return self.parts(super().reset(seed=seed)[0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        state, *rest = super().step(action)
+        return self.parts(state), *rest
+
+    @staticmethod
+    def parts(state: Any) -> Any:
+        return {"high": np.maximum(state, 2) - 2, "low": np.minimum(state, 2)}

@@ -22,6 +22,7 @@ from sbdqn.errors import NonFiniteError
 from sbdqn.exploration import EpsilonGreedy, Greedy
 from sbdqn.heads import Scalar
 from sbdqn.networks import MlpPolicy
+from sbdqn.protocols import Background
 from sbdqn.types import Clock, Episode, Purpose, Row
 from tests.environments import CountingEnv
 
@@ -526,3 +527,66 @@ def test_images_stay_bytes(mode: AutoresetMode) -> None:
     assert all(row.obs.dtype == row.next_obs.dtype == np.uint8 for row in seen)
     assert [int(row.obs[0, 0, 0, 0]) for row in seen][:4] == [0, 100, 200, 0]
     assert [int(row.next_obs[0, 0, 0, 0]) for row in seen][:4] == [100, 200, 44, 100]
+
+
+# -- in two halves -------------------------------------------------------------------
+
+
+def in_background(stepper: Stepper) -> list[Any]:
+    """Let it step in the background; the actions that are under way."""
+    under_way: list[Any] = []
+    env = stepper.env
+    stepper.background = Background(under_way.append, lambda: env.step(under_way.pop()))
+    return under_way
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_in_halves_is_the_same_step(mode: AutoresetMode) -> None:
+    one, other = (counting(mode, n_envs=3, start=5) for _ in range(2))
+    in_background(other)
+    for _ in range(40):
+        action = action_for(one.obs)
+        row, episodes = one.step(action)
+        other.send(action)
+        assert other.is_stepping
+        its_row, its_episodes = other.receive()
+        assert not other.is_stepping
+        assert episodes == its_episodes
+        for mine, theirs in zip(row, its_row, strict=True):
+            assert mine.tolist() == theirs.tolist()
+
+
+def test_what_is_sent_is_the_environments_name_for_an_action() -> None:
+    stepper = counting(AutoresetMode.SAME_STEP, n_envs=2, start=5)
+    under_way = in_background(stepper)
+    stepper.send(np.array([0, 2]))
+    assert under_way[0].tolist() == [5, 7]
+    assert stepper.receive()[0].action.tolist() == [0, 2]
+
+
+def test_to_forget_awaits_the_step_that_is_under_way() -> None:
+    stepper = counting(AutoresetMode.SAME_STEP)
+    under_way = in_background(stepper)
+    stepper.send(np.array([0]))
+    stepper.forget()
+    assert (under_way, stepper.is_stepping, stepper.is_reset) == ([], False, False)
+    stepper.forget()  # there is nothing to wait for
+
+
+def test_a_step_that_could_not_be_sent_is_not_awaited() -> None:
+    stepper = counting(AutoresetMode.SAME_STEP)
+
+    def send(actions: Any) -> None:
+        raise ConnectionError
+
+    stepper.background = Background(send, lambda: pytest.fail("there is nothing to receive"))
+    with pytest.raises(ConnectionError):
+        stepper.send(np.array([0]))
+    stepper.forget()
+
+
+def test_in_the_foreground_to_forget_takes_no_step() -> None:
+    stepper = counting(AutoresetMode.SAME_STEP)
+    stepper.send(np.array([0]))
+    stepper.forget()
+    assert stepper.env.envs[0].unwrapped.actions == []  # type: ignore[attr-defined]

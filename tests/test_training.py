@@ -24,7 +24,7 @@ from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy
-from sbdqn.protocols import Exploration, Replay, ReplayLayout, Schedule
+from sbdqn.protocols import Background, Exploration, Replay, ReplayLayout, Schedule
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
 from sbdqn.training import Cadence, StepResult, Trainer
@@ -702,3 +702,100 @@ def test_the_state_dict_continues_as_if_nothing_had_happened(cadence: Cadence) -
         assert mine.row.action.tolist() == theirs.row.action.tolist()
     assert torch.equal(first.learner.flat.values, second.learner.flat.values)
     assert first.trainer.settled == second.trainer.settled
+
+
+# -- updates while environments step -------------------------------------------------------
+
+
+def overlapping(setup: Setup) -> list[str]:
+    """Let the environments of a loop step in the background; what happens, in order."""
+    inner, pending = setup.stepper.env, []
+    events = setup.hooks.events
+
+    def send(actions: Any) -> None:
+        assert not pending
+        pending.append(actions)
+        events.append("send")
+
+    def receive() -> Any:
+        events.append("receive")
+        return inner.step(pending.pop())
+
+    setup.stepper.background = Background(send, receive)
+    setup.collector = Collector(setup.stepper, setup.learner.online, 3)
+    return events
+
+
+def test_updates_are_made_between_the_halves_of_the_next_step() -> None:
+    setup = Setup(Cadence(2, 4, 2, "step", 2), lengths=(100,))
+    events = overlapping(setup)
+    setup.run(7)
+    a_step, a_round = ["send", "receive", "step"], ["end", "send", "update", "update", "receive"]
+    then = [*a_round, "start", "step"]
+    assert events == ["start", *a_step * 4, *then, *a_step, *then, "end"]
+
+
+def test_the_last_round_is_made_without_another_step() -> None:
+    setup = Setup(Cadence(2, 4, 2, "step", 2), lengths=(100,))
+    events = overlapping(setup)
+    setup.run(6)
+    assert events[-6:] == ["step", "end", "update", "update", "start", "end"]
+    assert setup.hooks.updates == 4
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("updates", [2, -1])
+def test_overlap_changes_neither_the_number_of_updates_nor_their_clocks(
+    updates: int, n_envs: int
+) -> None:
+    clocks: list[list[tuple[int, ...]]] = []
+    for overlaps in (False, True):
+        setup = Setup(Cadence(10, 4, 3, "step", updates), n_envs, n_steps=3)
+        if overlaps:
+            overlapping(setup)
+        seen: list[tuple[int, ...]] = []
+        setup.hooks.on_every_update = lambda seen=seen, setup=setup: seen.append(
+            (setup.trainer.num_timesteps, *setup.trainer.settled)
+        )
+        setup.run(100)
+        clocks.append(seen)
+    assert clocks[0] == clocks[1]
+    assert len(clocks[0]) > 40
+
+
+def test_actions_are_chosen_before_the_updates() -> None:
+    setup = Setup(replace(EVERY_STEP, learning_starts=0), lengths=(100,))
+    overlapping(setup)
+    chosen: list[tuple[int, int]] = []
+
+    class Noting(EpsilonGreedy):
+        def select(self, *arguments: Any) -> Any:
+            chosen.append((setup.trainer.num_timesteps, setup.learner.n_updates))
+            return super().select(*arguments)
+
+    setup.trainer.exploration = Noting(0.5)
+    setup.run(5)
+    assert chosen == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 3)]
+
+
+def test_a_step_that_a_hook_abandons_is_no_transition() -> None:
+    setup = Setup(replace(EVERY_STEP, learning_starts=0), lengths=(100,))
+    events = overlapping(setup)
+
+    def ready_collector() -> Collector:
+        if not setup.stepper.is_reset:
+            setup.stepper.reset(seed=0)
+        return setup.collector
+
+    setup.hooks.on_every_update = lambda: (
+        setup.stepper.forget() if setup.hooks.updates == 2 else None
+    )
+    setup.trainer.run(ready_collector, 6, setup.hooks)
+    assert setup.trainer.num_timesteps == 6
+    assert events.count("send") == events.count("receive") == 7
+    assert events.count("step") == 6
+    assert setup.hooks.updates == 6
+    assert [float(step.row.obs[0, 2]) for step in setup.hooks.steps] == [0, 1, 0, 1, 2, 3]
+    assert [bool(step.row.first[0]) for step in setup.hooks.steps] == [
+        number in (0, 2) for number in range(6)
+    ]

@@ -254,3 +254,133 @@ def test_other_action_spaces_are_refused_with_the_way_out(
 ) -> None:
     with pytest.raises(SpaceError, match=rf"(?s)needs a Discrete action space, not .*{way_out}"):
         discrete_actions(space)
+
+
+# Observations of several parts ------------------------------------------------------------
+
+CAR = spaces.Dict(
+    {
+        "eye": IMAGE,
+        "inner": spaces.Dict({"gear": STATES, "speed": spaces.Box(-9, 9, (2,), np.float64)}),
+    }
+)
+PAIR = spaces.Tuple((BOX, STATES))
+
+
+def car(size: int | None = None) -> Any:
+    at = () if size is None else (size,)
+    eye = np.arange(40, dtype=np.uint8).reshape(2, 4, 5)
+    speed = np.array([0.5, 1.0])
+    return {
+        "eye": np.broadcast_to(eye, (*at, 2, 4, 5)),
+        "inner": {"gear": np.full(at, 3), "speed": np.broadcast_to(speed, (*at, 2))},
+    }
+
+
+def test_each_part_is_stored_in_its_own_dtype_and_copied() -> None:
+    adapter = ObservationAdapter(CAR)
+    assert adapter.layout == {
+        "eye": ObservationPart((2, 4, 5), np.dtype(np.uint8)),
+        "inner/gear": ObservationPart((), np.dtype(np.int64)),
+        "inner/speed": ObservationPart((2,), np.dtype(np.float32)),
+    }
+    given = {
+        "eye": np.ones((1, 2, 4, 5), np.uint8),
+        "inner": {"gear": [3], "speed": np.ones((1, 2))},
+    }
+    stored: Any = adapter.stored(given)
+    given["eye"] += 1
+    given["inner"]["speed"] += 1
+    assert stored["eye"].max() == stored["inner/speed"].max() == 1
+    assert stored["inner/gear"].tolist() == [3]
+    assert {name: part.dtype.name for name, part in stored.items()} == {
+        "eye": "uint8",
+        "inner/gear": "int64",
+        "inner/speed": "float32",
+    }
+
+
+@pytest.mark.parametrize("size", [None, 1, 3])
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_parts_come_nested_or_by_their_flat_names(size: int | None, is_flat: bool) -> None:
+    given = car(size)
+    if is_flat:
+        given = {"eye": given["eye"], **{f"inner/{key}": v for key, v in given["inner"].items()}}
+    values, single = batch(CAR, given)
+    assert single == (size is None)
+    assert {name: part.shape for name, part in values.items()} == {
+        "eye": (size or 1, 2, 4, 5),
+        "inner/gear": (size or 1,),
+        "inner/speed": (size or 1, 2),
+    }
+    np.testing.assert_array_equal(values["eye"][-1], car()["eye"])
+    assert values["inner/speed"][-1].tolist() == [0.5, 1.0]
+    assert values["inner/gear"][-1] == 3
+
+
+def test_parts_may_be_lists_tensors_and_images_with_channels_last() -> None:
+    given = car()
+    given["eye"] = given["eye"].transpose(1, 2, 0)
+    given["inner"] = {"gear": torch.tensor(3), "speed": [0.5, 1]}
+    values, single = batch(CAR, given)
+    assert single
+    np.testing.assert_array_equal(values["eye"], car()["eye"][None])
+
+
+def test_a_tuple_space_takes_tuples_lists_and_numbered_parts() -> None:
+    for given in (([1, 2, 3], 4), [[1, 2, 3], 4], {"0": [1, 2, 3], "1": 4}):
+        values, single = batch(PAIR, given)
+        assert single
+        assert (values["0"].tolist(), values["1"].tolist()) == ([[1, 2, 3]], [4])
+    values, single = batch(PAIR, (np.zeros((2, 3)), [4, 5]))
+    assert (single, values["1"].tolist()) == (False, [4, 5])
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "complaint"),
+    [
+        (
+            CAR,
+            {"eye": 0},
+            r"must have the keys \['eye', 'inner'\].*missing \['inner'\], unknown \[\]",
+        ),
+        (
+            CAR,
+            {**car(), "ear": 0},
+            r"given \['eye', 'inner', 'ear'\]: missing \[\], unknown \['ear'\]",
+        ),
+        (CAR, {**car(), "inner": {"gear": 3}}, r"the part 'inner' must have .*missing \['speed'\]"),
+        (CAR, {**car(), "inner": 3}, r"'inner' must be a dict with the keys .*, not a int"),
+        (CAR, (car(), {}), r"a tuple \(observation, info\)"),
+        (CAR, [car(), car()], r"must be a dict with the keys \['eye', 'inner'\], not a list of 2"),
+        (CAR, np.zeros(3), "must be a dict .* not a ndarray"),
+        (PAIR, (1, 2, 3), r"must be a tuple of 2 parts, not a tuple of 3"),
+        (PAIR, {"0": 1}, r"must be a tuple of 2 parts, not a dict with the keys \['0'\]"),
+        (PAIR, ([1, 2], 4), r"one observation of shape \(3,\).* as the part '0', got shape \(2,\)"),
+        (PAIR, ([1, 2, 3], 9), r"outside of Discrete.* as the part '1'"),
+        (PAIR, ([1, 2, 3], [4]), r"the sizes given are \{'0': 'one', '1': 1\}"),
+        (PAIR, (np.zeros((3, 3)), [4, 5]), r"the sizes given are \{'0': 3, '1': 2\}"),
+        (
+            CAR,
+            {**car(), "eye": np.zeros((3, 4, 5), np.uint8)},
+            "as the part 'eye'.*FrameStackObservation",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_by_name(
+    space: spaces.Space[Any], given: Any, complaint: str
+) -> None:
+    with pytest.raises(SpaceError, match=complaint):
+        batch(space, given)
+
+
+def test_a_part_that_cannot_be_stored_is_refused_with_the_way_out() -> None:
+    space = spaces.Dict({"speed": BOX, "says": spaces.Text(9)})
+    with pytest.raises(SpaceError, match=r"leave out 'says' with gymnasium\.wrappers\.FilterObs"):
+        ObservationAdapter(space)
+
+
+def test_a_stack_of_frames_of_another_shape_gets_a_hint() -> None:
+    stack = spaces.Box(0, 255, (4, 8, 8), np.uint8)
+    with pytest.raises(SpaceError, match=r"got shape \(8, 8\).*FrameStackObservation"):
+        batch(stack, np.zeros((8, 8), np.uint8))

@@ -11,10 +11,11 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from sbdqn.collector import Stepper
-from sbdqn.protocols import ObservationPart, ReplayLayout
-from sbdqn.replay import RingReplay, Uniform
+from sbdqn.envs import ObservationAdapter
+from sbdqn.protocols import ReplayLayout, ReplaySpec
+from sbdqn.replay import Prioritized, RingReplay, Uniform
 from sbdqn.types import Batch, Clock
-from tests.environments import CountingEnv
+from tests.environments import CountingEnv, DictCountingEnv, TupleCountingEnv
 
 GAMMA = 0.9
 MakeEnv = Callable[[int], CountingEnv]
@@ -28,14 +29,16 @@ def collected(
     vector_steps: int,
     check: Any,
     make: MakeEnv = CountingEnv,
+    spec: ReplaySpec = Uniform(),  # noqa: B008  # frozen
 ) -> RingReplay:
     env = SyncVectorEnv(
         [lambda index=index: make(index) for index in range(n_envs)],
         copy=False,
         autoreset_mode=mode,
     )
+    adapter = ObservationAdapter(env.single_observation_space)
     layout = ReplayLayout(
-        obs=ObservationPart((3,), np.dtype(np.float32)),
+        obs=adapter.layout,
         n_envs=n_envs,
         capacity=capacity,
         n_steps=n_steps,
@@ -43,8 +46,8 @@ def collected(
         device=torch.device("cpu"),
         seed=np.random.SeedSequence(0),
     )
-    replay = Uniform().build(layout)
-    stepper = Stepper(env, lambda obs: np.array(obs, dtype=np.float32))
+    replay: Any = spec.build(layout)
+    stepper = Stepper(env, adapter.stored)
     stepper.reset(seed=0)
     rng = np.random.default_rng(0)
     for step in range(vector_steps):
@@ -89,3 +92,25 @@ def test_every_batch_is_what_the_environment_did(
     replay = collected(mode, n_steps, n_envs, 24 * n_envs, 150, check)
 
     assert_is_true(replay.sample(512, Clock(0)), n_steps)
+
+
+@pytest.mark.parametrize("spec", [Uniform(), Prioritized()], ids=["uniform", "prioritized"])
+@pytest.mark.parametrize("kind", [DictCountingEnv, TupleCountingEnv])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize(("n_envs", "n_steps"), [(1, 1), (1, 5), (3, 1), (8, 3)])
+def test_so_it_is_of_observations_of_several_parts(
+    n_envs: int, n_steps: int, mode: AutoresetMode, kind: Any, spec: ReplaySpec
+) -> None:
+    def named(batch: Batch) -> Batch:
+        obs, next_obs = (torch.from_numpy(kind.plain(each)) for each in (batch.obs, batch.next_obs))
+        return batch._replace(obs=obs, next_obs=next_obs, weight=torch.ones(len(batch.reward)))
+
+    def check(step: int, replay: RingReplay) -> None:
+        if step > n_steps and step % 7 == 0:
+            batch = replay.sample(32, Clock(step))
+            assert_is_true(named(batch), n_steps, kind)
+            replay.feedback(batch.index, torch.rand(32))
+
+    replay = collected(mode, n_steps, n_envs, 24 * n_envs, 100, check, kind, spec)
+
+    assert_is_true(named(replay.sample(200, Clock(0))), n_steps, kind)

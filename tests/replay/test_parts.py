@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +370,52 @@ def test_parts_of_an_observation_are_kept_each_in_its_own_way() -> None:
         for name, values in expected.items():
             assert side[name].dtype == torch.from_numpy(values).dtype
             assert torch.equal(side[name], torch.from_numpy(values))
+
+
+def one_by_one(observations: list[Any], capacity: int = 60) -> tuple[RingReplay, Truth]:
+    """A replay of a single episode with these observations."""
+    replay, truth = built(Uniform(), FORMS["first"][1], 1, 1, capacity), Truth(1)
+    add(replay, truth, observations, 0)
+    return replay, truth
+
+
+def add(replay: RingReplay, truth: Truth, observations: list[Any], number: int) -> None:
+    never = np.zeros(1, np.bool_)
+    for step, (obs, next_obs) in enumerate(pairwise(observations)):
+        row = Row(
+            obs[None],
+            np.array([number + step]),
+            np.zeros(1),
+            next_obs[None],
+            never,
+            never,
+            np.array([step == 0]),
+            ~never,
+        )
+        truth.add(row)
+        replay.add(row)
+
+
+@pytest.mark.parametrize("repeats", range(14))
+@pytest.mark.parametrize("moves", [1, 2, 3, 5])
+def test_an_observation_that_repeats_is_read_as_it_is(moves: int, repeats: int) -> None:
+    env = Stacks(0, "zero", 0.0)
+    observations = [env.begin(), *(env.step() for _ in range(moves))]
+    observations += [observations[-1]] * repeats
+    observations += [env.step() for _ in range(6)]
+    replay, truth = one_by_one(observations)
+    truth.expect(replay.sample(200, NOW))
+
+
+def test_a_loaded_padding_is_not_replaced_by_a_later_one() -> None:
+    env = Stacks(0, "custom", 0.0)
+    replay, truth = one_by_one([env.begin(), *(env.step() for _ in range(6))])
+    loaded = built(Uniform(), FORMS["first"][1], 1, 1, 60)
+    loaded.load_state_dict(replay.state_dict())
+    other = np.concatenate([np.full((3, 3, 2), 9, np.uint8), env.frame()[None]])
+    env.stack = other
+    truth.columns[0][-1] = (*truth.columns[0][-1][:-1], True)  # the next one is another episode
+    add(loaded, truth, [other, *(env.step() for _ in range(6))], 6)
+    batch = loaded.sample(200, NOW)
+    assert set(batch.action.tolist()) == set(range(12))
+    truth.expect(batch)
