@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from sbdqn import DQN, MlpPolicy, evaluate_policy
@@ -184,8 +184,10 @@ def test_only_a_whole_step_without_a_part_of_others_goes_in_halves(made: list[An
     assert model.replay_buffer.sample(50, model.trainer.clock).reward.min() >= 100
 
 
-def test_ales_environment_steps_in_the_background() -> None:
+def test_ales_environment_steps_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     ale = pytest.importorskip("ale_py")
+    # It writes its mode into the metadata of all vector environments.
+    monkeypatch.setattr(VectorEnv, "metadata", dict(VectorEnv.metadata))
     env = ale.vector_env.AtariVectorEnv("pong", num_envs=2, img_height=36, img_width=36)
     assert FaultReporting(env).background is not None
     moments = Moments()

@@ -187,6 +187,17 @@ def test_where_one_part_alone_does_not_continue_a_new_episode_begins() -> None:
     assert set(batch.next_obs["whose/index"].tolist()) == {0}
 
 
+def test_a_program_may_use_its_arrays_again() -> None:
+    model = small(lambda: CountingEnv(0), "MlpPolicy", n_steps=1)
+    reused = np.array([0, 0, 1], np.float32)
+    model.observe([0, 0, 0], 0, 0.0, reused, False, False)
+    reused[:] = [0, 5, 0]  # another episode
+    model.observe(reused, 0, 0.0, [0, 5, 1], False, False)
+    batch: Any = model.replay_buffer.sample(50, model.trainer.clock)
+    pairs = zip(batch.obs.tolist(), batch.next_obs.tolist(), strict=True)
+    assert {(*here, *there) for here, there in pairs} == {(0, 0, 0, 0, 0, 1), (0, 5, 0, 0, 5, 1)}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_models_and_replays_are_saved_and_loaded(kind: Any) -> None:
     model = small(vector(kind, MODES[0])).learn(100)
@@ -227,6 +238,19 @@ def test_evaluation_plays_whole_episodes(kind: Any, mode: AutoresetMode) -> None
     assert callback.last_mean_reward == pytest.approx(
         np.mean([sum(envs[0].reward(0, n, t) for t in range(envs[0].length(n))) for n in range(3)])
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_seen_while_evaluating_is_not_overwritten(kind: Any) -> None:
+    model, seen = small(kind), []
+
+    def see(locals_: Any, globals_: Any) -> None:
+        seen.append((locals_["observations"], locals_["new_observations"]))
+
+    evaluate_policy(model, vector(kind, MODES[1], 1), 6, callback=see)
+    for step in seen:
+        before, after = (kind.plain(model.policy.adapter.batch(obs)[0]) for obs in step)
+        assert (after - before).tolist() == [[0, 0, 1]]
 
 
 class Watching(BaseCallback):
@@ -279,6 +303,9 @@ def test_sb3s_view_returns_observations_as_the_environment_makes_them(
     resets_later = mode is AutoresetMode.NEXT_STEP
     assert plain(obs) == [[0, 0, 1] if resets_later else [0, 1, 0], [1, 0, 1]]
     assert "terminal_observation" not in infos[1]
+    before = plain(obs)
+    view.step([0, 0])
+    assert plain(obs) == before
 
 
 # -- stacks of frames --------------------------------------------------------------------

@@ -86,14 +86,7 @@ class WholePart:
 
     def __init__(self, layout: ReplayLayout, part: ObservationPart, rows: int) -> None:
         self._block = _block(layout, (rows * layout.n_envs, *part.shape), part.dtype)
-
-    def write(self, place: IntArray, values: Array) -> None:
-        """Write rows."""
-        self._block.write(place, values)
-
-    def read(self, place: IntArray) -> Tensor:
-        """Copies of the observations at these places."""
-        return self._block.read(place)
+        self.write, self.read = self._block.write, self._block.read
 
     def state_dict(self, used: int) -> dict[str, Any]:
         """The first places."""

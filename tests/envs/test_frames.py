@@ -48,8 +48,10 @@ def test_others_stack_none() -> None:
 
 
 @pytest.fixture
-def atari() -> Iterator[VectorEnv[Any, Any, Any]]:
+def atari(monkeypatch: pytest.MonkeyPatch) -> Iterator[VectorEnv[Any, Any, Any]]:
     ale = pytest.importorskip("ale_py")
+    # It writes its mode into the metadata of all vector environments.
+    monkeypatch.setattr(VectorEnv, "metadata", dict(VectorEnv.metadata))
     env = ale.vector_env.AtariVectorEnv("pong", num_envs=1, stack_num=3)
     yield env
     env.close()

@@ -307,7 +307,7 @@ def test_a_loaded_state_goes_on_with_the_same_stacks(padding: str) -> None:
             for name, a, b in zip(Batch._fields, one, other, strict=True):
                 assert torch.equal(a, b), name  # type: ignore[arg-type]
             truth.expect(other)
-    assert stacked(loaded).whole == stacked(replay).whole
+            assert stacked(loaded).whole == stacked(replay).whole
 
 
 def test_a_file_holds_what_memory_would(tmp_path: Path) -> None:
