@@ -69,8 +69,9 @@ def test_a_large_batch_takes_the_memory_of_one_that_nobody_has_any_more() -> Non
     assert len(block.read(np.arange(45))) == 45
 
 
-def test_the_first_rows_can_be_loaded_into_another_table(block: Any) -> None:
-    other = in_ram()
+@pytest.mark.parametrize("make", [in_ram, on_device])
+def test_the_first_rows_can_be_loaded_into_another_table(block: Any, make: Any) -> None:
+    other = make()
     other.load(block.first(20))
     assert torch.equal(other.read(np.arange(20)), torch.from_numpy(VALUES[:20]))
     assert not other.read(np.arange(20, 50)).any()

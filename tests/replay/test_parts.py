@@ -343,6 +343,14 @@ def test_on_another_device_frames_are_read_the_same(
     truth.expect(replay.sample(64, NOW))
 
 
+def test_another_device_than_the_cpu_has_torchs_tensors() -> None:
+    meta = Memory(device="meta")  # a device of torch's that holds no values
+    seed = np.random.SeedSequence(0)
+    for part in (FORMS["first"][1], ObservationPart((3,), np.dtype(np.float32))):
+        replay: Any = Uniform().build(ReplayLayout(part, 2, 50, 1, GAMMA, CPU, seed, meta))
+        assert isinstance(replay.storage._parts[""]._block, DeviceBlock)
+
+
 def test_parts_of_an_observation_are_kept_each_in_its_own_way() -> None:
     obs = {
         "camera": FORMS["first"][1],

@@ -454,6 +454,30 @@ def test_observations_of_another_kind_are_refused_before_anything_is_stored(
 
 
 @pytest.mark.parametrize(
+    ("obs", "complaint"),
+    [
+        (np.zeros((1, 1), np.float32), r"parts \['a', 'b'\], and was given \[''\]"),
+        ({"a": np.zeros((1, 1), np.float32)}, r"parts \['a', 'b'\], and was given \['a'\]"),
+        (
+            {"a": np.zeros((1, 1), np.float32), "b": np.zeros((1, 3), np.int64)},
+            r"shape \(2,\) and dtype int64 as the part 'b', and was given shape \(3,\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("column", ["obs", "next_obs"])
+def test_parts_of_another_kind_are_refused_before_anything_is_stored(
+    obs: Any, complaint: str, column: str
+) -> None:
+    parts = {"a": LAYOUT.obs, "b": ObservationPart((2,), np.dtype(np.int64))}
+    storage = storage_of(obs=parts)
+    fitting = {"a": np.zeros((1, 1), np.float32), "b": np.zeros((1, 2), np.int64)}
+    row = row_of([0], [0], [1], [True], [GO])._replace(obs=fitting, next_obs=fitting)
+    with pytest.raises(SpaceError, match=complaint):
+        storage.add(row._replace(**{column: obs}))
+    assert storage.stored == 0
+
+
+@pytest.mark.parametrize(
     ("changes", "given"),
     [
         ({"capacity": 21}, "'rows': 22"),
