@@ -226,7 +226,12 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["memory", "speed"])
-    parser.add_argument("--size", type=int, default=1_000_000, help="transitions in our replay")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=1_002_016,
+        help="buffer_size of our replay; ends of episodes take some",
+    )
     parser.add_argument("--sb3-size", type=int, default=100_000, help="and in SB3's")
     parser.add_argument("--steps", type=int, default=4_000, help="timed steps in a measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each kind")
