@@ -73,7 +73,8 @@ class DQN:
     replay are made when they are first needed.
 
     Args:
-        policy: `"MlpPolicy"`, or a policy such as
+        policy: `"MlpPolicy"` for vectors and categories, `"CnnPolicy"` for images,
+            `"MultiInputPolicy"` for Dict and Tuple observations, or a policy such as
             `MlpPolicy(net_arch=(256, 256))`.
         env: a registered id, a `gymnasium.Env`, a `gymnasium.vector.VectorEnv`
             in any autoreset mode, or a callable that makes a `gymnasium.Env`.
