@@ -161,7 +161,7 @@ def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], folder: str | os.PathL
             values: Array = np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:
         raise ReplayMemoryError(
-            f"the replay's file of {needed / 1e9:.2f} GB cannot be made in {os.fspath(folder)!r}: "
+            f"the replay's file of {needed / 1e6:,.1f} MB cannot be made in {os.fspath(folder)!r}: "
             f"{error.strerror or error}; choose another folder, or a smaller buffer_size"
         ) from error
     return values

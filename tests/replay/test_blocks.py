@@ -90,7 +90,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_too_large_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        ReplayMemoryError, match=r"file of .* GB cannot be made in .*smaller buffer"
+        ReplayMemoryError, match=r"file of .* MB cannot be made in .*smaller buffer"
     ):
         HostBlock((2**50, 4), UINT8, CPU, tmp_path)
     assert list(tmp_path.iterdir()) == []
