@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -130,6 +131,11 @@ class AtariGames(Wrapper):
         self._lives = infos["lives"]
         return obs, np.sign(rewards) if self.clip_reward else rewards, terminated, truncated, infos
 
+    def close(self, **kwargs: Any) -> None:
+        """End the games and their threads now, not when the garbage is collected."""
+        super().close(**kwargs)
+        self._native.ale = None
+
     def _report_games(self, infos: dict[str, Any], over: BoolArray) -> None:
         """Tell of the games that are over, and begin to count anew there."""
         infos["episode"] = {
@@ -184,10 +190,7 @@ def make_atari(spec: EnvSpec, n_envs: int, env_kwargs: Mapping[str, Any]) -> Ata
     ours = {name: env_kwargs[name] for name in FOR_TRAINING if name in env_kwargs}
     settings = {**_DEFAULTS, **spec.kwargs, **env_kwargs}
     settings = {name: value for name, value in settings.items() if name not in FOR_TRAINING}
-    native = importlib.import_module("ale_py.vector_env").AtariVectorEnv
-    # Its constructor writes into the metadata of its class, which all vector environments share.
-    isolated = type(native.__name__, (native,), {"metadata": {}})
-    env = isolated(
+    env = _native_class()(
         num_envs=n_envs,
         autoreset_mode=AutoresetMode.SAME_STEP,
         episodic_life=False,
@@ -196,6 +199,16 @@ def make_atari(spec: EnvSpec, n_envs: int, env_kwargs: Mapping[str, Any]) -> Ata
     )
     env.spec = _spec_of(spec, settings)
     return AtariGames(env, **ours)
+
+
+@functools.cache
+def _native_class() -> Any:
+    """ALE's vector environment, with metadata of its own.
+
+    Its constructor writes into those of its class, which all vector environments share.
+    """
+    native = importlib.import_module("ale_py.vector_env").AtariVectorEnv
+    return type(native.__name__, (native,), {"metadata": {}})
 
 
 def is_atari(env_id: str) -> bool:

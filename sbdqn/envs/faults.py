@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -51,6 +52,9 @@ def _work(
     """What a worker process does: gymnasium's loop, with faults that can travel."""
     # The terminal interrupts the whole process group; only the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What was garbage in the parent is not collected here: threads, as those of ALE, do not
+    # come along with what they belong to, and to wait for them would end this process.
+    gc.freeze()
     faults: Any = _TextQueue(errors)
     try:
         env = make()
