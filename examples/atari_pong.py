@@ -16,11 +16,12 @@ FAST = Recipe(
     recipes.atari,
     {
         "backup": "double",
-        "n_steps": 5,
-        "learning_rate": 0.0003,
-        "learning_starts": 10_000,
+        "n_steps": 4,
+        "learning_rate": 0.00025,
+        "buffer_size": 150_000,
+        "learning_starts": 5_000,
         "target_update_interval": 2_000,
-        "exploration_fraction": 0.1,  # of a million
+        "exploration_fraction": 0.12,  # of a million
         "exploration_final_eps": 0.02,
         "policy_kwargs": {"layer_norm": True, "optimizer_kwargs": {"eps": 1.5e-4}},
     },
