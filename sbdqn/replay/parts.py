@@ -198,6 +198,9 @@ class StackedPart:
         history = np.asarray(state["history"])
         self._history[: len(history)] = history
         self._history[len(history) :] = 0
+        # A stack of two that begins with zeros takes them from the row above the first one.
+        above = np.arange(self._size - self._n_envs, self._size)
+        self._block.write(above, np.zeros((self._n_envs, *self._shape[1:]), self._part.dtype))
         self._block.load(state["frames"])
         place = np.asarray(state["whole_place"])
         if place.size:

@@ -309,6 +309,22 @@ def test_a_loaded_state_goes_on_with_the_same_stacks(padding: str) -> None:
     assert stacked(loaded).whole == stacked(replay).whole
 
 
+def test_nothing_of_what_a_replay_held_before_it_was_loaded_is_read() -> None:
+    def pairs(obs: Any) -> Any:
+        return np.ascontiguousarray(obs[:, 2:])
+
+    part = ObservationPart((2, 3, 2), np.dtype(np.uint8), frames=2)
+    source, truth = built(Uniform(), part, 1, 1, 50), Truth(1)
+    for row in rows([Stacks(0, "zero", 0.0)], AutoresetMode.NEXT_STEP, 10, pairs):
+        truth.add(row)
+        source.add(row)
+    loaded = built(Uniform(), part, 1, 1, 50)
+    for row in rows([Stacks(1, "zero", 0.0)], AutoresetMode.NEXT_STEP, 120, pairs):
+        loaded.add(row)
+    loaded.load_state_dict(source.state_dict())
+    truth.expect(loaded.sample(64, NOW))
+
+
 def test_a_file_holds_what_memory_would(tmp_path: Path) -> None:
     memory = Memory(device="cpu", folder=tmp_path)
     seed = np.random.SeedSequence(0)
