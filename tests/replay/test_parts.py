@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from sbdqn.errors import ReplayMemoryError
 from sbdqn.memory import Memory
 from sbdqn.protocols import ObservationPart, ReplayLayout, ReplaySpec
 from sbdqn.replay import Prioritized, RingReplay, Uniform
@@ -249,6 +250,34 @@ def test_what_is_no_stack_is_kept_whole_and_the_log_says_so_once(
     held = stacked(replay).whole
     assert held > 200
     assert held <= replay.storage.size  # places are used again
+
+
+def test_where_there_is_no_room_for_a_stack_all_others_are_still_true(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replay, truth = built(Uniform(), FORMS["first"][1], 1, 1, 200), Truth(1)
+
+    def full(layout: ReplayLayout, shape: tuple[int, ...], dtype: Any) -> Any:
+        raise ReplayMemoryError("there is no room")
+
+    failures = 0
+    every = np.ones(1, np.bool_)
+    with monkeypatch.context() as patched:
+        patched.setattr("sbdqn.replay.parts._block", full)
+        for row in rows([Stacks(0, "own", 0.0)], AutoresetMode.SAME_STEP, 150, same):
+            again = row._replace(first=every) if failures else row  # as after an error in `learn`
+            try:
+                replay.add(again)
+            except ReplayMemoryError:
+                failures += 1
+            else:
+                truth.add(again)
+    assert failures > 1
+    for row in rows([Stacks(1, "own", 0.0)], AutoresetMode.SAME_STEP, 190, same):
+        late = row._replace(action=row.action + 1_000)
+        truth.add(late)
+        replay.add(late)
+        truth.expect(replay.storage.read(np.flatnonzero(replay.storage.span.reshape(-1) > 0)))
 
 
 def test_an_environment_that_skips_frames_in_its_stack_is_read_as_it_is() -> None:
