@@ -22,7 +22,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import DiscretizeAction
 
-from sbdqn import DQN, MlpPolicy, assembly, backups, evaluate_policy, heads, replay, specs
+from sbdqn import DQN, MlpPolicy, assembly, backups, evaluate_policy, heads, memory, replay, specs
 from sbdqn.callbacks import BaseCallback
 from sbdqn.errors import (
     ConfigurationError,
@@ -593,6 +593,13 @@ def test_a_replay_that_cannot_fit_is_refused_with_the_numbers_and_the_ways_out()
     advised = int(message.partition("at most ")[2].partition(",")[0])
     assert 10**5 < advised < 10**12
     model.set_params(buffer_size=100).learn(10)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "meta"])
+def test_a_replay_on_another_accelerator_than_the_networks_is_refused(device: str) -> None:
+    model = small(device="cpu", replay_memory=memory.Memory(device=device))
+    with pytest.raises(ConfigurationError, match=r"cannot feed networks on cpu.*or on 'cpu'"):
+        model.learn(10)
 
 
 def test_the_estimate_is_what_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
