@@ -1059,6 +1059,24 @@ def test_a_users_environment_that_is_closed_by_its_owner_is_asked_for() -> None:
     model.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
+def test_an_error_is_told_though_the_environment_was_closed_during_its_step() -> None:
+    class Closing(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_update(self) -> None:
+            assert self.model.env is not None
+            self.model.env.close(terminate=True)
+            raise KeyError("mine")
+
+    model = small(CountingEnv, n_envs=2, vectorization="async")
+    with pytest.raises(KeyError, match="mine"):
+        model.learn(100, callback=Closing())
+    assert model.learn(20).num_timesteps > 20
+    model.close()
+
+
 # Weights from elsewhere ---------------------------------------------------------------------
 
 
@@ -1583,7 +1601,6 @@ def test_fields_of_the_other_specs_may_be_set_too() -> None:
     )
 
 
-# FAILS with the head that samples, a bug of QNetwork._predict.
 @pytest.mark.parametrize("head", HEADS)
 def test_batches_without_observations_have_no_actions(head: Any) -> None:
     assert member(head=head).predict(np.zeros((0, 4)))[0].shape == (0,)
