@@ -414,3 +414,23 @@ def test_parts_of_an_observation_are_kept_each_in_its_own_way() -> None:
         for name, values in expected.items():
             assert side[name].dtype == torch.from_numpy(values).dtype
             assert torch.equal(side[name], torch.from_numpy(values))
+
+
+def test_parts_are_loaded_by_their_names_in_whatever_order_the_space_has_them() -> None:
+    one = ObservationPart((2,), np.dtype(np.float32))
+    source, loaded = (
+        Uniform().build(
+            ReplayLayout(dict.fromkeys(names, one), 1, 20, 1, GAMMA, CPU, np.random.SeedSequence(0))
+        )
+        for names in (("left", "right"), ("right", "left"))
+    )
+    no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+    obs: Arrays = {
+        name: np.full((1, 2), at, np.float32) for at, name in enumerate(("left", "right"))
+    }
+    for _ in range(5):
+        source.add(Row(obs, np.zeros(1, np.int64), np.zeros(1), obs, no, no, yes, yes))
+    loaded.load_state_dict(source.state_dict())
+    batch: Any = loaded.sample(4, NOW).obs
+    assert (batch["left"] == 0).all()
+    assert (batch["right"] == 1).all()
