@@ -89,9 +89,9 @@ def memory_of_sbdqn(size: int) -> dict[str, float]:
     for _ in range(steps):
         begins, following = next(source)
         actions, rewards = np.zeros(N_ENVS, np.int64), np.zeros(N_ENVS)
-        first, ends = (every if is_first else none), (every if begins else none)
+        first = every if is_first else none
         if not begins:  # where an episode begins, its last observation was the one before
-            row = Row(obs, actions, rewards, following, ends, none, first, every)
+            row = Row(obs, actions, rewards, following, none, none, first, every)
             started = time.perf_counter()
             replay.add(row)
             adding += time.perf_counter() - started

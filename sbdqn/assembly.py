@@ -13,7 +13,7 @@ from gymnasium import Space
 
 from sbdqn import specs
 from sbdqn.envs import ObservationAdapter, discrete_actions, with_frames
-from sbdqn.errors import ReplayMemoryError
+from sbdqn.errors import ConfigurationError, ReplayMemoryError
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import seeded
@@ -131,8 +131,15 @@ def build_replay(
 
     Raises:
         ReplayMemoryError: if it does not.
+        ConfigurationError: if it would be on another accelerator than the networks.
     """
     memory: Memory = parameters["replay_memory"]
+    place = memory.on(device)
+    if place.type != "cpu" and _numbered(place) != _numbered(device):
+        raise ConfigurationError(
+            f"replay_memory={memory!r} cannot feed networks on {device}; observations are kept "
+            f"where the networks are, which device='auto' says, or on 'cpu'"
+        )
     whole = ObservationAdapter(observation_space).layout
     layout = ReplayLayout(
         obs=with_frames(whole, memory, frames),
@@ -146,7 +153,6 @@ def build_replay(
     )
     spec = specs.resolve_replay(parameters)
     needed = spec.nbytes(layout)
-    place = memory.on(device)
     free = available_memory(place)
     if free is not None and needed > free:
         each = needed / layout.capacity
@@ -173,6 +179,11 @@ def available_memory(device: torch.device) -> int | None:
     if limit.exists() and limit.read_text().strip().isdigit():  # a container's share
         available = min(available, int(limit.read_text()) - int(used.read_text()))
     return available
+
+
+def _numbered(device: torch.device) -> tuple[str, int]:
+    """A device's kind and number; torch's `"cuda"` is the first one."""
+    return device.type, device.index or 0
 
 
 def _readable(n_bytes: int) -> str:

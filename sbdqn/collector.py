@@ -99,11 +99,13 @@ class Stepper:
     def forget(self) -> None:
         """Drop the observations, so that the next use begins with a reset.
 
-        A step in the background is awaited, and its outcome dropped.
+        A step in the background is awaited, and its outcome dropped. One of
+        environments that have been closed meanwhile has none.
         """
         self._obs = None
-        if self.is_stepping:
+        if self.is_stepping and not self.env.closed:
             self._finish()
+        self.is_stepping = False
 
     def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
         """`send`, and `receive`."""

@@ -22,7 +22,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import DiscretizeAction
 
-from sbdqn import DQN, MlpPolicy, assembly, backups, evaluate_policy, heads, replay, specs
+from sbdqn import DQN, MlpPolicy, assembly, backups, evaluate_policy, heads, memory, replay, specs
 from sbdqn.callbacks import BaseCallback
 from sbdqn.errors import (
     ConfigurationError,
@@ -595,6 +595,13 @@ def test_a_replay_that_cannot_fit_is_refused_with_the_numbers_and_the_ways_out()
     model.set_params(buffer_size=100).learn(10)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "meta"])
+def test_a_replay_on_another_accelerator_than_the_networks_is_refused(device: str) -> None:
+    model = small(device="cpu", replay_memory=memory.Memory(device=device))
+    with pytest.raises(ConfigurationError, match=r"cannot feed networks on cpu.*or on 'cpu'"):
+        model.learn(10)
+
+
 def test_the_estimate_is_what_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = small(n_envs=3).replay_buffer.storage  # type: ignore[attr-defined]
     arrays = [value for value in vars(storage).values() if isinstance(value, np.ndarray)]
@@ -1049,6 +1056,24 @@ def test_a_users_environment_that_is_closed_by_its_owner_is_asked_for() -> None:
         model.learn(10)
     model.set_env(CountingEnv)
     assert model.learn(10).num_timesteps == 20
+    model.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
+def test_an_error_is_told_though_the_environment_was_closed_during_its_step() -> None:
+    class Closing(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_update(self) -> None:
+            assert self.model.env is not None
+            self.model.env.close(terminate=True)
+            raise KeyError("mine")
+
+    model = small(CountingEnv, n_envs=2, vectorization="async")
+    with pytest.raises(KeyError, match="mine"):
+        model.learn(100, callback=Closing())
+    assert model.learn(20).num_timesteps > 20
     model.close()
 
 
@@ -1576,7 +1601,6 @@ def test_fields_of_the_other_specs_may_be_set_too() -> None:
     )
 
 
-# FAILS with the head that samples, a bug of QNetwork._predict.
 @pytest.mark.parametrize("head", HEADS)
 def test_batches_without_observations_have_no_actions(head: Any) -> None:
     assert member(head=head).predict(np.zeros((0, 4)))[0].shape == (0,)

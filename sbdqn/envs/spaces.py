@@ -20,6 +20,7 @@ _STORED_AS: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.uint32): np.dtype(np.int64),
     np.dtype(np.uint64): np.dtype(np.int64),
 }
+_BY_CHANNELS = {0: (0, 3, 1, 2), 2: (0, 2, 3, 1)}  # axes of the other layout, in this order
 _SUPPORTED = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
@@ -257,11 +258,12 @@ class _Part:
             return None
         single = values.ndim == 3
         batch = values[np.newaxis] if single else values
-        for order in ((0, 3, 1, 2), (0, 2, 3, 1)):
-            moved = batch.transpose(order)
-            if moved.shape[1:] == self._shape:
-                return np.ascontiguousarray(moved), single
-        return None
+        # The channels are the shortest axis; any order would let a stack in disorder pass.
+        order = _BY_CHANNELS.get(self._shape.index(min(self._shape)))
+        moved = None if order is None else batch.transpose(order)
+        if moved is None or moved.shape[1:] != self._shape:
+            return None
+        return np.ascontiguousarray(moved), single
 
 
 def actions_in(actions: Any, space: spaces.Discrete) -> IntArray:

@@ -153,6 +153,8 @@ def indexing(place: IntArray) -> IntArray | slice:
 
 def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], folder: str | os.PathLike[str]) -> Array:
     needed = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if not needed:  # there is no file of no bytes
+        return np.zeros(shape, dtype)
     if not Path(folder).is_dir():
         raise ConfigurationError(f"there is no folder {os.fspath(folder)!r} for the replay's file")
     try:

@@ -147,13 +147,15 @@ class StackedPart:
             column = slice(None)  # type: ignore[assignment]  # spares copies
         frames = self._frames_of(values)  # (k, S, ...)
         history = self._history_of(frames, column)
+        whole = history[:, 0] == _UNKNOWN
+        n_whole = np.count_nonzero(whole)
+        self._make_room(n_whole)  # which may fail, so before anything is overwritten
         self._release(place)
         self._block.write(place, frames[:, -1])
         self._history[place] = history
         self._last[column] = frames
         self._last_history[column] = history
-        whole = history[:, 0] == _UNKNOWN
-        if np.count_nonzero(whole):
+        if n_whole:
             self._keep_whole(place[whole], frames[whole])
 
     def read(self, place: IntArray) -> Tensor:
@@ -191,9 +193,13 @@ class StackedPart:
         history = np.asarray(state["history"])
         self._history[: len(history)] = history
         self._history[len(history) :] = 0
+        # A stack of two that begins with zeros takes them from the row above the first one.
+        above = np.arange(self._size - self._n_envs, self._size)
+        self._block.write(above, np.zeros((self._n_envs, *self._shape[1:]), self._part.dtype))
         self._block.load(state["frames"])
         place = np.asarray(state["whole_place"])
         if place.size:
+            self._make_room(place.size)
             self._keep_whole(place, state["whole"].numpy(force=True))
         self._has_padding = bool(state["has_padding"])
         self._set_padding(np.asarray(state["padding"]))
@@ -267,8 +273,6 @@ class StackedPart:
                 self._part.frames,
                 self._part.frames,
             )
-        while len(self._free) < place.size:
-            self._add_slots()
         slot = np.array([self._free.pop() for _ in range(place.size)])
         self._slot[place] = slot
         self._slots.write(slot, frames)
@@ -279,12 +283,14 @@ class StackedPart:
         if lost.size:
             self._free.extend(self._slot[lost].tolist())
 
-    def _add_slots(self) -> None:
-        before = self._slots.first(self._n_slots)
-        self._free.extend(range(self._n_slots, 2 * self._n_slots))
-        self._n_slots *= 2
-        self._slots = self._slot_block(self._n_slots)
-        self._slots.load(before)
+    def _make_room(self, count: int) -> None:
+        """Have free slots for so many observations."""
+        while len(self._free) < count:
+            slots = self._slot_block(2 * self._n_slots)
+            slots.load(self._slots.first(self._n_slots))
+            self._slots = slots
+            self._free.extend(range(self._n_slots, 2 * self._n_slots))
+            self._n_slots *= 2
 
     def _slot_block(self, slots: int) -> Block:
         return _block(self._layout, (slots, *self._shape), self._part.dtype)

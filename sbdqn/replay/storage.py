@@ -191,7 +191,7 @@ class Storage:
         used = self.used
         return {
             "holds": self._holds(),
-            "obs": [part.state_dict(used) for part in self._parts.values()],
+            "obs": {name: part.state_dict(used) for name, part in self._parts.items()},
             "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
             "reward": torch.from_numpy(self._reward[:used]),
             "terminated": torch.from_numpy(self._terminated[:used]),
@@ -213,8 +213,8 @@ class Storage:
                 f"this replay holds {mine}, the stored one {given}; they must be equal"
             )
         used = len(state["action"])
-        for part, its in zip(self._parts.values(), state["obs"], strict=True):
-            part.load_state_dict(its)
+        for name, part in self._parts.items():  # spaces are equal in any order
+            part.load_state_dict(state["obs"][name])
         for name in ("action", "reward", "terminated", "span"):
             getattr(self, f"_{name}")[:used] = np.asarray(state[name])
         self._span[used:] = _NOTHING

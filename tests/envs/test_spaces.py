@@ -15,6 +15,7 @@ from sbdqn.protocols import ObservationPart
 
 BOX = spaces.Box(-10, 10, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (2, 4, 5), np.uint8)
+STACK = spaces.Box(0, 255, (2, 6, 6), np.uint8)
 STATES = spaces.Discrete(5, start=2)
 MULTI = spaces.MultiDiscrete([2, 3], start=[1, -1])
 BINARY = spaces.MultiBinary(3)
@@ -170,6 +171,8 @@ def test_a_space_of_channels_last_takes_channels_first() -> None:
         (BOX, np.zeros((2, 2, 3)), r"got shape \(2, 2, 3\)"),
         (BOX, 5.0, r"got shape \(\)"),
         (IMAGE, np.zeros((3, 4, 5), np.uint8), r"shape \(B, 2, 4, 5\), got shape \(3, 4, 5\)"),
+        (STACK, np.zeros((6, 2, 6), np.uint8), r"shape \(B, 2, 6, 6\), got shape \(6, 2, 6\)"),
+        (STACK, np.zeros((3, 6, 2, 6), np.uint8), r"got shape \(3, 6, 2, 6\)"),
         (spaces.Box(-1, 1, (2, 4, 5)), np.zeros((4, 5, 2)), r"got shape \(4, 5, 2\)"),
         (BOX, ([1, 2, 3], {}), r"a tuple \(observation, info\), as env\.reset\(\) returns; pass"),
         (BOX, (np.zeros(3), {"a": 1}), "pass its first part"),

@@ -83,6 +83,12 @@ def test_a_file_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_parts_without_values_need_no_file(tmp_path: Path) -> None:
+    block = HostBlock((50, 0), np.dtype(np.float32), CPU, tmp_path)
+    block.write(np.arange(3), np.zeros((3, 0), np.float32))
+    assert block.read(np.arange(3)).shape == (3, 0)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no folder .*missing"):
         HostBlock(SHAPE, UINT8, CPU, tmp_path / "missing")

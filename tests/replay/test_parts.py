@@ -13,6 +13,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from sbdqn.errors import ReplayMemoryError
 from sbdqn.memory import Memory
 from sbdqn.protocols import ObservationPart, ReplayLayout, ReplaySpec
 from sbdqn.replay import Prioritized, RingReplay, Uniform
@@ -252,6 +253,34 @@ def test_what_is_no_stack_is_kept_whole_and_the_log_says_so_once(
     assert held <= replay.storage.size  # places are used again
 
 
+def test_where_there_is_no_room_for_a_stack_all_others_are_still_true(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replay, truth = built(Uniform(), FORMS["first"][1], 1, 1, 200), Truth(1)
+
+    def full(layout: ReplayLayout, shape: tuple[int, ...], dtype: Any) -> Any:
+        raise ReplayMemoryError("there is no room")
+
+    failures = 0
+    every = np.ones(1, np.bool_)
+    with monkeypatch.context() as patched:
+        patched.setattr("sbdqn.replay.parts._block", full)
+        for row in rows([Stacks(0, "own", 0.0)], AutoresetMode.SAME_STEP, 150, same):
+            again = row._replace(first=every) if failures else row  # as after an error in `learn`
+            try:
+                replay.add(again)
+            except ReplayMemoryError:
+                failures += 1
+            else:
+                truth.add(again)
+    assert failures > 1
+    for row in rows([Stacks(1, "own", 0.0)], AutoresetMode.SAME_STEP, 190, same):
+        late = row._replace(action=row.action + 1_000)
+        truth.add(late)
+        replay.add(late)
+        truth.expect(replay.storage.read(np.flatnonzero(replay.storage.span.reshape(-1) > 0)))
+
+
 def test_an_environment_that_skips_frames_in_its_stack_is_read_as_it_is() -> None:
     part = FORMS["first"][1]
     replay, truth = built(Uniform(), part, 1, 1, 60), Truth(1)
@@ -308,6 +337,22 @@ def test_a_loaded_state_goes_on_with_the_same_stacks(padding: str) -> None:
                 assert torch.equal(a, b), name  # type: ignore[arg-type]
             truth.expect(other)
             assert stacked(loaded).whole == stacked(replay).whole
+
+
+def test_nothing_of_what_a_replay_held_before_it_was_loaded_is_read() -> None:
+    def pairs(obs: Any) -> Any:
+        return np.ascontiguousarray(obs[:, 2:])
+
+    part = ObservationPart((2, 3, 2), np.dtype(np.uint8), frames=2)
+    source, truth = built(Uniform(), part, 1, 1, 50), Truth(1)
+    for row in rows([Stacks(0, "zero", 0.0)], AutoresetMode.NEXT_STEP, 10, pairs):
+        truth.add(row)
+        source.add(row)
+    loaded = built(Uniform(), part, 1, 1, 50)
+    for row in rows([Stacks(1, "zero", 0.0)], AutoresetMode.NEXT_STEP, 120, pairs):
+        loaded.add(row)
+    loaded.load_state_dict(source.state_dict())
+    truth.expect(loaded.sample(64, NOW))
 
 
 def test_a_file_holds_what_memory_would(tmp_path: Path) -> None:
@@ -427,3 +472,23 @@ def test_a_loaded_padding_is_not_replaced_by_a_later_one() -> None:
     batch = loaded.sample(200, NOW)
     assert set(batch.action.tolist()) == set(range(12))
     truth.expect(batch)
+
+
+def test_parts_are_loaded_by_their_names_in_whatever_order_the_space_has_them() -> None:
+    one = ObservationPart((2,), np.dtype(np.float32))
+    source, loaded = (
+        Uniform().build(
+            ReplayLayout(dict.fromkeys(names, one), 1, 20, 1, GAMMA, CPU, np.random.SeedSequence(0))
+        )
+        for names in (("left", "right"), ("right", "left"))
+    )
+    no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+    obs: Arrays = {
+        name: np.full((1, 2), at, np.float32) for at, name in enumerate(("left", "right"))
+    }
+    for _ in range(5):
+        source.add(Row(obs, np.zeros(1, np.int64), np.zeros(1), obs, no, no, yes, yes))
+    loaded.load_state_dict(source.state_dict())
+    batch: Any = loaded.sample(4, NOW).obs
+    assert (batch["left"] == 0).all()
+    assert (batch["right"] == 1).all()
