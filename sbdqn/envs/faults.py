@@ -182,6 +182,9 @@ def _close_and_raise(
     workers: AsyncVectorEnv[Any, Any], last: Fault | None, error: BaseException
 ) -> NoReturn:
     report = _report(workers, last, error)
+    # The frames hold a view of what could not be sent. Python crashes when it collects such a view
+    # and its buffer as garbage (3.12.1), or raises in whatever runs just then (3.13.0).
+    traceback.clear_frames(error.__traceback__)
     if report is error:
         raise error
     raise report from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import multiprocessing
 import os
 import re
@@ -461,3 +462,21 @@ def test_what_is_no_workers_fault_is_raised_as_it_is_after_closing() -> None:
     with pytest.raises(ConfigurationError, match="mine"):
         watched.step([0, 0])
     assert env.closed
+
+
+def test_what_could_not_be_sent_to_a_dead_worker_is_no_garbage() -> None:
+    env = FaultReporting(AsyncVectorEnv([CountingEnv, CountingEnv]))
+    env.reset(seed=0)
+    for process in env.unwrapped.processes:  # type: ignore[attr-defined]
+        process.kill()
+        process.join()
+    gc.collect()
+    with pytest.raises(WorkerError) as caught:
+        env.step(np.zeros(2, np.int64))
+    frames, trace = [], caught.value.__cause__.__traceback__  # type: ignore[union-attr]
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert len(frames) > 3
+    assert not any(isinstance(value, memoryview) for value in held)
