@@ -148,7 +148,7 @@ class StackedPart:
         frames = self._frames_of(values)  # (k, S, ...)
         history = self._history_of(frames, column)
         whole = history[:, 0] == _UNKNOWN
-        n_whole = np.count_nonzero(whole)
+        n_whole = int(np.count_nonzero(whole))
         self._make_room(n_whole)  # which may fail, so before anything is overwritten
         self._release(place)
         self._block.write(place, frames[:, -1])
