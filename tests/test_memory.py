@@ -78,7 +78,7 @@ def test_a_file_that_does_not_fit_is_refused_with_its_size(tmp_path: Path) -> No
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
     try:
         with pytest.raises(
-            ReplayMemoryError, match=r"file of 0\.02 GB cannot be made in .*smaller"
+            ReplayMemoryError, match=r"file of 16\.0 MB cannot be made in .*smaller"
         ):
             model(memory, buffer_size=1_000_000).learn(10)
     finally:
