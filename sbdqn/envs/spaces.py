@@ -55,6 +55,8 @@ class ObservationAdapter:
         SpaceError: if observations of this space cannot be stored.
 
     Example:
+        >>> from gymnasium import spaces
+        >>> from sbdqn.envs import ObservationAdapter
         >>> space = spaces.Dict({"speed": spaces.Box(0, 1, (2,)), "gear": spaces.Discrete(5)})
         >>> ObservationAdapter(space).batch({"speed": [0.5, 0.0], "gear": 3})[0]["gear"]
         array([3])
