@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import AlreadyPendingCallError
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -75,6 +76,7 @@ class AtariGames(Wrapper):
         self.clip_reward = clip_reward
         self._score = np.zeros(self.num_envs, dtype=np.float64)
         self._length = np.zeros(self.num_envs, dtype=np.int64)
+        self._is_stepping = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -84,7 +86,11 @@ class AtariGames(Wrapper):
         Args:
             seed: of the first game; each next one has the next seed.
             options: `reset_mask` (E,).
+
+        Raises:
+            AlreadyPendingCallError: between `send` and `recv`.
         """
+        self._require_rest("reset")
         everywhere = np.ones(self.num_envs, dtype=np.bool_)
         begun = (options or {}).get("reset_mask", everywhere)
         seeds = None
@@ -107,14 +113,18 @@ class AtariGames(Wrapper):
 
         Raises:
             SpaceError: if an action is none; ALE would wait for ever.
+            AlreadyPendingCallError: between `send` and `recv`, where it would as well.
         """
+        self._require_rest("send")
         if isinstance(self.single_action_space, Discrete):
             actions = actions_in(actions, self.single_action_space)
         self._native.send(actions)
+        self._is_stepping = True
 
     def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """What came of the actions that were sent, as `step` returns it."""
         obs, points, terminated, truncated, infos = self._native.recv()
+        self._is_stepping = False
         over = terminated | truncated
         rewards = points.astype(np.float64)
         self._score += rewards
@@ -135,6 +145,11 @@ class AtariGames(Wrapper):
         """End the games and their threads now, not when the garbage is collected."""
         super().close(**kwargs)
         self._native.ale = None
+
+    def _require_rest(self, name: str) -> None:
+        if self._is_stepping:
+            message = f"Calling `{name}` while waiting for a pending call to `step` to complete"
+            raise AlreadyPendingCallError(message, "step")
 
     def _report_games(self, infos: dict[str, Any], over: BoolArray) -> None:
         """Tell of the games that are over, and begin to count anew there."""

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.error import AlreadyPendingCallError
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from sbdqn import DQN, MlpPolicy, evaluate_policy, recipes
@@ -464,6 +465,19 @@ def test_sending_and_receiving_is_a_step() -> None:
         other.send(actions)
         for stepped, received in zip(one.step(actions)[:4], other.recv()[:4], strict=True):
             np.testing.assert_array_equal(stepped, received)
+
+
+def test_between_sending_and_receiving_nothing_else_is_done() -> None:
+    env, other = (games(n_envs=2, **STILL, **TINY) for _ in range(2))
+    for each in (env, other):
+        each.reset(seed=0)
+    actions = np.zeros(2, np.int64)
+    env.send(actions)
+    for call in (env.reset, lambda: env.step(actions), lambda: env.send(actions)):
+        with pytest.raises(AlreadyPendingCallError, match="a pending call to `step`"):
+            call()
+    assert same([env.recv()[0]], [other.step(actions)[0]])
+    assert same([env.step(actions)[0]], [other.step(actions)[0]])
 
 
 def test_what_a_step_returned_is_not_overwritten_by_the_next() -> None:
