@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.error import AlreadyPendingCallError
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -123,6 +123,7 @@ class AtariGames(Wrapper):
 
     def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """What came of the actions that were sent, as `step` returns it."""
+        self._require_open()
         obs, points, terminated, truncated, infos = self._native.recv()
         self._is_stepping = False
         over = terminated | truncated
@@ -147,9 +148,14 @@ class AtariGames(Wrapper):
         self._native.ale = None
 
     def _require_rest(self, name: str) -> None:
+        self._require_open()
         if self._is_stepping:
             message = f"Calling `{name}` while waiting for a pending call to `step` to complete"
             raise AlreadyPendingCallError(message, "step")
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("these games have been closed; make new ones")
 
     def _report_games(self, infos: dict[str, Any], over: BoolArray) -> None:
         """Tell of the games that are over, and begin to count anew there."""

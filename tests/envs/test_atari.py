@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.error import AlreadyPendingCallError
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from sbdqn import DQN, MlpPolicy, evaluate_policy, recipes
@@ -478,6 +478,16 @@ def test_between_sending_and_receiving_nothing_else_is_done() -> None:
             call()
     assert same([env.recv()[0]], [other.step(actions)[0]])
     assert same([env.step(actions)[0]], [other.step(actions)[0]])
+
+
+def test_games_that_are_closed_say_so() -> None:
+    env = games(**TINY)
+    env.reset(seed=0)
+    env.send(np.zeros(1, np.int64))
+    env.close()
+    for call in (env.recv, env.reset, lambda: env.step(np.zeros(1, np.int64))):
+        with pytest.raises(ClosedEnvironmentError, match="have been closed; make new ones"):
+            call()
 
 
 def test_what_a_step_returned_is_not_overwritten_by_the_next() -> None:
