@@ -43,6 +43,7 @@ def merged(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     for name, value in changes.items():
         if name in parameters:
             result[name] = value
+    fields: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         outer, separator, inner = name.partition("__")
         if name in parameters:
@@ -51,24 +52,28 @@ def merged(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
             raise ConfigurationError(
                 f"unknown parameter {name!r}; accepted are {', '.join(parameters)}"
             )
+        fields.setdefault(outer, {})[inner] = value
+    for outer, values in fields.items():
         if outer == "policy" and isinstance(result["policy"], str):
-            result["policy_kwargs"] = {**(result["policy_kwargs"] or {}), inner: value}
+            result["policy_kwargs"] = {**(result["policy_kwargs"] or {}), **values}
         else:
-            result[outer] = _with_field(result, outer, inner, value)
+            result[outer] = _with_fields(result, outer, values)
     return result
 
 
-def _with_field(parameters: Mapping[str, Any], outer: str, inner: str, value: object) -> object:
+def _with_fields(parameters: Mapping[str, Any], outer: str, values: Mapping[str, Any]) -> object:
+    """A spec with all of these at once: one may be in range with another one alone."""
     spec = parameters[outer]
     if isinstance(spec, str) and outer in _AXES:
         spec = _AXES[outer](parameters)
     names = [key.partition("__")[2] for key in nested(outer, spec)]
-    if inner not in names:
-        accepted = f"its fields are {', '.join(names)}" if names else f"pass {outer} as an object"
-        raise ConfigurationError(
-            f"{outer}={parameters[outer]!r} has no field {inner!r}; {accepted}"
-        )
-    return replace(spec, **{inner: value})
+    for inner in values:
+        if inner not in names:
+            fields = f"its fields are {', '.join(names)}" if names else f"pass {outer} as an object"
+            raise ConfigurationError(
+                f"{outer}={parameters[outer]!r} has no field {inner!r}; {fields}"
+            )
+    return replace(spec, **values)
 
 
 def refuse_impossible(

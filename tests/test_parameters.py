@@ -429,6 +429,24 @@ def test_a_field_and_its_spec_can_be_set_together() -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"replay_memory__folder": "there", "replay_memory__device": "cpu"},
+        {"head__low": 20.0, "head__high": 30.0},
+        {"policy__noisy_sigma": 0.1, "policy__noisy": True},
+    ],
+    ids=str,
+)
+def test_fields_that_are_in_range_together_may_come_in_any_order(fields: dict[str, Any]) -> None:
+    turned = dict(reversed(fields.items()))
+    one, other = (
+        make(policy=MlpPolicy(), head="categorical").set_params(**each) for each in (fields, turned)
+    )
+    assert one.get_params() == other.get_params()
+    assert fields.items() <= one.get_params().items()
+
+
+@pytest.mark.parametrize(
     ("name", "complaint"),
     [
         ("gama", r"unknown parameter 'gama'; accepted are policy, env"),
