@@ -114,6 +114,9 @@ class StackedPart:
         self, layout: ReplayLayout, part: ObservationPart, rows: int, name: str = ""
     ) -> None:
         self._part = part
+        # NaN is not equal to itself, and -0.0 is to 0.0: numbers are compared by their bits.
+        is_float = part.dtype.kind == "f"
+        self._bits = np.dtype(f"i{part.dtype.itemsize}") if is_float else part.dtype
         self._name = name
         self._layout = layout
         self._n_envs = layout.n_envs
@@ -124,10 +127,10 @@ class StackedPart:
         # The place after the last holds the padding.
         self._block = _block(layout, (self._size + 1, *self._shape[1:]), part.dtype)
         self._has_padding = False
-        self._padding = np.zeros(self._shape[1:], part.dtype)
+        self._padding = np.zeros(self._shape[1:], self._bits)
         # Rows from an observation's own up to each of its older frames, the oldest first.
         self._history = np.zeros((self._size, older), np.uint8)
-        self._last = np.zeros((layout.n_envs, *self._shape), part.dtype)  # of each column
+        self._last = np.zeros((layout.n_envs, *self._shape), self._bits)  # of each column
         self._last_history = np.full((layout.n_envs, older), _UNKNOWN, np.uint8)
         self._slot = np.zeros(self._size, np.int64)  # of those kept whole
         self._free = list(range(_FIRST_SLOTS))
@@ -146,14 +149,15 @@ class StackedPart:
         if column.size == self._n_envs:
             column = slice(None)  # type: ignore[assignment]  # spares copies
         frames = self._frames_of(values)  # (k, S, ...)
-        history = self._history_of(frames, column)
+        bits = frames.view(self._bits)
+        history = self._history_of(bits, column)
         whole = history[:, 0] == _UNKNOWN
         n_whole = int(np.count_nonzero(whole))
         self._make_room(n_whole)  # which may fail, so before anything is overwritten
         self._release(place)
         self._block.write(place, frames[:, -1])
         self._history[place] = history
-        self._last[column] = frames
+        self._last[column] = bits
         self._last_history[column] = history
         if n_whole:
             self._keep_whole(place[whole], frames[whole])
@@ -259,7 +263,7 @@ class StackedPart:
 
     def _set_padding(self, frame: Array) -> None:
         self._padding[:] = frame
-        self._block.write(np.array([self._size]), self._padding[None])
+        self._block.write(np.array([self._size]), self._padding[None].view(self._part.dtype))
 
     def _keep_whole(self, place: IntArray, frames: Array) -> None:
         if not self._has_said_so:

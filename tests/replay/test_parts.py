@@ -425,6 +425,19 @@ def test_parts_of_an_observation_are_kept_each_in_its_own_way() -> None:
             assert torch.equal(side[name], torch.from_numpy(values))
 
 
+def test_numbers_are_kept_by_their_bits() -> None:
+    part = ObservationPart((2, 2), np.dtype(np.float32), frames=2)
+    frames = np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 1.0], [np.nan, 2.0], [np.nan, 2.0]], "f4")
+    frames = np.concatenate([frames, frames])
+    stacks = np.stack([frames[:-1], frames[1:]], axis=1)
+    replay: Any = built(Uniform(), part, 1, 1, 30)
+    add(replay, Truth(1), list(stacks), 0)
+    batch = replay.storage.read(np.flatnonzero(replay.storage.span.reshape(-1) > 0))
+    for number, obs in zip(batch.action.tolist(), batch.obs, strict=True):
+        assert obs.numpy().tobytes() == stacks[number].tobytes()
+    assert stacked(replay).whole == 0
+
+
 def one_by_one(observations: list[Any], capacity: int = 60) -> tuple[RingReplay, Truth]:
     """A replay of a single episode with these observations."""
     replay, truth = built(Uniform(), FORMS["first"][1], 1, 1, capacity), Truth(1)
