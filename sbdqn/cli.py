@@ -27,7 +27,6 @@ from sbdqn.networks.bodies import is_image
 from sbdqn.persistence import with_suffix
 from sbdqn.reconfiguration import NEEDS_NEW_ENV
 from sbdqn.representation import represent
-from sbdqn.specs import POLICIES
 
 POLICY = "MlpPolicy"
 TIMESTEPS = 50_000
@@ -297,12 +296,10 @@ def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
 def _policy_for(space: Space[Any]) -> str:
     """The name of the policy that reads observations of a space."""
     if is_image(space):
-        wanted = "CnnPolicy"
-    elif isinstance(space, (spaces.Dict, spaces.Tuple)):
-        wanted = "MultiInputPolicy"
-    else:
-        wanted = POLICY
-    return wanted if wanted in POLICIES else POLICY
+        return "CnnPolicy"
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return "MultiInputPolicy"
+    return POLICY
 
 
 def _progress_bar() -> list[BaseCallback]:
