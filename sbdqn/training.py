@@ -306,8 +306,8 @@ class Trainer:
         return self.cadence.learning_starts - self._experience
 
     def _make(self, rounds: list[Round], hooks: Hooks) -> None:
-        ends = [following.tick - 1 for following in rounds[1:]] + [self.num_timesteps]
-        for due, end in zip(rounds, ends if rounds else [], strict=True):
+        ends = [following.tick - 1 for following in rounds[1:]]
+        for due, end in zip(rounds, [*ends, self.num_timesteps], strict=False):
             self.update(due.updates, hooks, end)
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
