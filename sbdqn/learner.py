@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, optim
 
+from sbdqn.compiled import CompiledUpdates
 from sbdqn.errors import ConfigurationError, NonFiniteError
-from sbdqn.networks import FlatParameters, QNetwork, direct_step, seeded
+from sbdqn.networks import (
+    FlatParameters,
+    QNetwork,
+    direct_step,
+    functional_step,
+    has_state,
+    seeded,
+    takes_its_own_steps,
+)
 from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
-from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
+from sbdqn.types import Batch, Loss
+from sbdqn.update import Rules, UpdateRecord, compare, share_in_mean, target_of
 
-_Predict: TypeAlias = Callable[[Tensors], Prediction]
-_Compare: TypeAlias = Callable[[Batch], tuple[Tensor, Loss]]
-
-
-class UpdateRecord(NamedTuple):
-    """What the last update saw, kept as tensors until somebody asks.
-
-    Attributes:
-        q: (B, A) expected returns of the batch before the update.
-        loss: the batch's outcome.
-        weight: (B,) importance weights.
-        gradient_norm: () before clipping.
-    """
-
-    q: Tensor
-    loss: Loss
-    weight: Tensor
-    gradient_norm: Tensor
-
+_MOST_IN_ONE_GRAPH = 8  # more take longer to compile, and gain little
 
 class Learner:
     """Turns batches into better weights.
@@ -44,12 +36,11 @@ class Learner:
         head: what the networks' outputs mean.
         backup: which next action a target believes in.
         max_gradient_norm: gradients are scaled down to it; None for never.
-        compile: whether targets and loss are compiled with `torch.compile`.
+        compile: whether updates are compiled with `torch.compile`.
         seed: of all that is random in an update: noise, dropout, sampled fractions.
 
     Attributes:
         n_updates: gradient steps made.
-        last: what the last update saw, None before the first.
     """
 
     def __init__(
@@ -67,13 +58,16 @@ class Learner:
         self.backup = backup
         self.max_gradient_norm = max_gradient_norm
         self.flat = FlatParameters(online)
-        self._target_flat = self.flat if target is online else FlatParameters(target)
-        self._is_eager = not compile
+        has_target = target is not online
+        self._target_flat = FlatParameters(target) if has_target else self.flat
+        self._compiled: CompiledUpdates | None = None
+        if compile:
+            behind = (target, self._target_flat) if has_target else None
+            self._compiled = CompiledUpdates((online, self.flat), behind)
         self.head = head
         self.n_updates = 0
         self.seed = seed
-        self.last: UpdateRecord | None = None
-        self._compare = _compiled(self._compare_eagerly) if compile else self._compare_eagerly
+        self._last: UpdateRecord | None = None
         self.sync(1.0)
 
     @property
@@ -84,7 +78,7 @@ class Learner:
     @head.setter
     def head(self, head: Head) -> None:
         self._head = head
-        self._differentiated = differentiated(head) if self._is_eager else None
+        self._differentiated = differentiated(head)
 
     @property
     def seed(self) -> int:
@@ -101,6 +95,7 @@ class Learner:
         """Learn with this optimiser of `flat`'s parameters from now on."""
         self.optimizer = optimizer
         self._step = direct_step(optimizer)
+        self._functional_step = functional_step(optimizer)
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     @property
@@ -117,17 +112,38 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
 
+    @property
+    def last(self) -> UpdateRecord | None:
+        """What the last update saw; None before the first."""
+        if self._last is None:
+            return None
+        q, loss, weight, norm = self._last
+        return UpdateRecord(_usable(q), Loss(*map(_usable, loss)), weight, _usable(norm))
+
     def update(self, batch: Batch) -> Loss:
         """Make one gradient step on a batch."""
-        head = self._differentiated
-        if head is not None and self._knows_its_gradient:
-            self.last = self._update_by_hand(batch, head)
-        else:
-            with self._randomness_of(self.n_updates + 1):
-                self._resample()
-                self.last = self._update(batch)
-        self.n_updates += 1
-        return self.last.loss
+        (loss,) = self.update_several([batch], [0.0])
+        return Loss(*map(_usable, loss))
+
+    def update_several(self, batches: Sequence[Batch], shares: Sequence[float]) -> list[Loss]:
+        """Make a gradient step on each of these batches, one after the other.
+
+        Args:
+            batches: of one size.
+            shares: of the online network that the target network takes on after each
+                step, 0 for none, as for `sync`.
+
+        Returns:
+            Their losses, to be read and not to be written to.
+        """
+        losses: list[Loss] = []
+        while len(losses) < len(batches):
+            done = len(losses)
+            records = self._update_some(batches[done:], shares[done:])
+            self.n_updates += len(records)
+            self._last = records[-1]
+            losses += [record.loss for record in records]
+        return losses
 
     def sync(self, tau: float) -> None:
         """Blend the online network into the target network.
@@ -144,9 +160,9 @@ class Learner:
         Raises:
             NonFiniteError: if its loss or its gradient was NaN or infinite.
         """
-        if self.last is None:
+        if self._last is None:
             return
-        loss, norm = float(self.last.loss.value.mean()), float(self.last.gradient_norm)
+        loss, norm = float(self._last.loss.value.mean()), float(self._last.gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteError(
                 f"not finite in update {self.n_updates}: the loss is {loss}, the norm of its "
@@ -185,32 +201,77 @@ class Learner:
         self.optimizer.load_state_dict(dict(state))
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
-    def _update(self, batch: Batch) -> UpdateRecord:
+    def _update_some(
+        self, batches: Sequence[Batch], shares: Sequence[float]
+    ) -> list[UpdateRecord]:
+        """Make the first of these updates, and more of them where they are one operation."""
+        rules = Rules(self._head, self.backup, self.max_gradient_norm)
+        is_plain = self.online.check() and self.target.is_plain
+        if self._compiled is not None and self._compiles(is_plain):
+            return self._update_compiled(rules, self._compiled, batches, shares)
+        head = self._differentiated
+        if head is not None and is_plain and self.flat.values.grad is not None:
+            record = self._update_by_hand(rules, batches[0], head)
+        else:
+            with self._randomness_of(self.n_updates + 1):
+                self._resample()
+                record = self._update_by_autograd(rules, batches[0])
+        if shares[0]:
+            self.sync(shares[0])
+        return [record]
+
+    def _update_by_autograd(self, rules: Rules, batch: Batch) -> UpdateRecord:
         self.flat.zero_gradient()
-        q, loss = self._compare(batch)
-        torch.autograd.backward(loss.value, _share_in_mean(batch.weight))
-        norm = self.flat.clip_gradient(self.max_gradient_norm)
+        q, loss = compare(rules, batch, self.online.predict, self.target.predict)
+        torch.autograd.backward(loss.value, share_in_mean(batch.weight))
+        norm = self.flat.clip_gradient(rules.max_gradient_norm)
         self._step()
-        loss = Loss(loss.value.detach(), loss.surprise)
-        return UpdateRecord(q, loss, batch.weight, norm)
+        return UpdateRecord(q, Loss(loss.value.detach(), loss.surprise), batch.weight, norm)
 
-    @property
-    def _knows_its_gradient(self) -> bool:
-        return self.online.check() and self.target.is_plain and self.flat.values.grad is not None
-
-    def _update_by_hand(self, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
-        """`_update` without autograd, which takes longer than a small network itself."""
+    def _update_by_hand(
+        self, rules: Rules, batch: Batch, head: DifferentiatedHead
+    ) -> UpdateRecord:
+        """The same without autograd, which takes longer than a small network itself."""
         with torch.inference_mode():
-            target = self._target(batch, _recorded(self.online), _recorded(self.target))
+            target = target_of(rules, batch, self.online.predict_plain, self.target.predict_plain)
             prediction, kept = self.online.record(batch.obs)
             loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
-            gradient.mul_(_share_in_mean(batch.weight).view(-1, 1, 1))
+            gradient.mul_(share_in_mean(batch.weight).view(-1, 1, 1))
             self.online.differentiate(kept, gradient)
-            norm = self.flat.clip_gradient(self.max_gradient_norm)
+            norm = self.flat.clip_gradient(rules.max_gradient_norm)
+            q = head.q(prediction)
         self._step()
-        # Tensors of inference mode could neither be written to nor be differentiated.
-        loss = Loss(loss.value.clone(), loss.surprise.clone())
-        return UpdateRecord(head.q(prediction).clone(), loss, batch.weight, norm.clone())
+        return UpdateRecord(q, loss, batch.weight, norm)
+
+    def _compiles(self, is_plain: bool) -> bool:
+        """Whether the graph is one of this network and its optimiser as they are now."""
+        has_changed = self.online.was_plain and not is_plain
+        if has_changed or not self.flat.learns:
+            return False
+        # The first step of an optimiser makes its state.
+        return self._functional_step is None or has_state(self.optimizer)
+
+    def _update_compiled(
+        self,
+        rules: Rules,
+        compiled: CompiledUpdates,
+        batches: Sequence[Batch],
+        shares: Sequence[float],
+    ) -> list[UpdateRecord]:
+        step = None if takes_its_own_steps(self.optimizer) else self._functional_step
+        is_alone = step is None or self.online.is_random
+        count = 1 if is_alone else _in_one_graph(shares)
+        blends = not is_alone and 0 < shares[0] < 1
+        with self._randomness_of(self.n_updates + 1):
+            self._resample()
+            records = compiled(
+                rules, self.optimizer, step, batches[:count], shares[:count] if blends else ()
+            )
+        if step is None:
+            self._step()
+        if shares[count - 1] and not blends:
+            self.sync(shares[count - 1])
+        return records
 
     def _randomness_of(self, update: int) -> AbstractContextManager[None]:
         """What all that is random draws from: this update's own generator, not the user's."""
@@ -224,38 +285,21 @@ class Learner:
         if self.target is not self.online:
             self.target.resample()
 
-    def _compare_eagerly(self, batch: Batch) -> tuple[Tensor, Loss]:
-        with torch.no_grad():
-            target = self._target(batch, _predicted(self.online), _predicted(self.target))
-        prediction = self.online.predict(batch.obs, Purpose.LEARN)
-        loss = self.head.loss(prediction, batch.action, target)
-        return self.head.q(prediction).detach(), loss
 
-    def _target(self, batch: Batch, online: _Predict, target: _Predict) -> Tensor:
-        head = self.head
-        following = target(batch.next_obs)
-        bootstrap = self.backup(
-            batch,
-            head.q(following),
-            lambda obs: head.q(online(obs)),
-            lambda obs: head.q(target(obs)),
-        )
-        return head.target(batch, bootstrap, following)
+def _usable(tensor: Tensor) -> Tensor:
+    """One of inference mode could neither be written to nor be differentiated."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _compiled(compare: _Compare) -> _Compare:
-    # Sampled fractions and dropout are to be those of the update that is not compiled.
-    return torch.compile(compare, options={"fallback_random": True})
+def _in_one_graph(shares: Sequence[float]) -> int:
+    """How many updates, followed by these shares, are made in one call.
 
-
-def _predicted(network: QNetwork) -> _Predict:
-    return lambda obs: network.predict(obs, Purpose.TARGET)
-
-
-def _recorded(network: QNetwork) -> _Predict:
-    return lambda obs: network.record(obs)[0]
-
-
-def _share_in_mean(weight: Tensor) -> Tensor:
-    """The gradient of the weighted mean of the losses by each of them (B,)."""
-    return weight / weight.shape[0]
+    The target network is blended in the graph, but copied outside: copies are rare.
+    """
+    blends = 0 < shares[0] < 1
+    for count, share in enumerate(shares[:_MOST_IN_ONE_GRAPH], start=1):
+        if share == 1:
+            return count
+        if (share > 0) != blends:
+            return count - 1
+    return min(len(shares), _MOST_IN_ONE_GRAPH)

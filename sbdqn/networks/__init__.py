@@ -2,9 +2,10 @@
 
 from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.centered_rmsprop import CenteredRMSprop
-from sbdqn.networks.direct_step import direct_step
+from sbdqn.networks.direct_step import direct_step, takes_its_own_steps
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
+from sbdqn.networks.functional_step import FunctionalStep, functional_step, has_state
 from sbdqn.networks.multi_input import MultiInput
 from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
@@ -20,6 +21,7 @@ __all__ = [
     "Encoder",
     "FlatParameters",
     "FractionEmbedding",
+    "FunctionalStep",
     "Impala",
     "LinearOutput",
     "Mlp",
@@ -30,5 +32,8 @@ __all__ = [
     "NoisyLinear",
     "QNetwork",
     "direct_step",
+    "functional_step",
+    "has_state",
     "seeded",
+    "takes_its_own_steps",
 ]

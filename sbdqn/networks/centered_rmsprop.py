@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -52,8 +52,25 @@ class CenteredRMSprop(optim.Optimizer):
         if not state:
             state["mean"] = torch.zeros_like(parameter)
             state["square"] = torch.zeros_like(parameter)
-        alpha = group["alpha"]
-        mean = state["mean"].lerp_(gradient, 1.0 - alpha)
-        square = state["square"].mul_(alpha).addcmul_(gradient, gradient, value=1.0 - alpha)
-        variance = torch.addcmul(square, mean, mean, value=-1.0).clamp_min_(0.0)
-        parameter.addcdiv_(gradient, variance.add_(group["eps"]).sqrt_(), value=-group["lr"])
+        deviation = _deviation(gradient, state, group)
+        parameter.addcdiv_(gradient, deviation, value=-group["lr"])
+
+    @staticmethod
+    def functional_step(
+        values: Tensor,
+        gradient: Tensor,
+        state: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        rate: Tensor,
+    ) -> None:
+        """See `sbdqn.networks.functional_step`."""
+        values.sub_(rate * (gradient / _deviation(gradient, state, settings)))
+
+
+def _deviation(gradient: Tensor, state: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
+    """The standard deviation of the gradient, this one taken in."""
+    alpha = settings["alpha"]
+    mean = state["mean"].lerp_(gradient, 1.0 - alpha)
+    square = state["square"].mul_(alpha).addcmul_(gradient, gradient, value=1.0 - alpha)
+    variance = torch.addcmul(square, mean, mean, value=-1.0).clamp_min_(0.0)
+    return variance.add_(settings["eps"]).sqrt_()

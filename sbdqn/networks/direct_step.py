@@ -60,21 +60,19 @@ def direct_step(optimizer: optim.Optimizer) -> Callable[[], None]:
 def _is_common(optimizer: optim.Optimizer) -> bool:
     """Whether it steps as `_FUSED` does; all of this may change at any time."""
     settings = optimizer.param_groups[0]
-    decouples = settings.get("decoupled_weight_decay", False) and type(optimizer) is optim.Adam
-    return (
-        len(optimizer.param_groups) == len(settings["params"]) == 1
-        and settings["fused"]
-        and not settings["amsgrad"]
-        and not decouples
-        and settings["params"][0].grad is not None
-        and "step" not in vars(optimizer)  # learning rate schedulers wrap it
-        and not _is_hooked(optimizer)
-    )
+    return settings["fused"] and not settings["amsgrad"] and not takes_its_own_steps(optimizer)
 
 
-def _is_hooked(optimizer: optim.Optimizer) -> bool:
+def takes_its_own_steps(optimizer: optim.Optimizer) -> bool:
+    """Whether a step is more than its class says; all of this may change at any time."""
+    settings = optimizer.param_groups[0]
     return bool(
-        optimizer._optimizer_step_pre_hooks
+        len(optimizer.param_groups) > 1
+        or len(settings["params"]) > 1
+        or settings["params"][0].grad is None
+        or (type(optimizer) is optim.Adam and settings.get("decoupled_weight_decay", False))
+        or "step" in vars(optimizer)  # learning rate schedulers wrap it
+        or optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks
         or _global_optimizer_pre_hooks
         or _global_optimizer_post_hooks

@@ -6,6 +6,8 @@ whatever the number of layers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -24,13 +26,22 @@ class FlatParameters:
 
     Attributes:
         values: (P,) the trainable parameters; its `.grad` is always present.
-        others: parameters that are not trained, and buffers but for noise.
+        trainable: those parameters as the module has them.
+        frozen: the other parameters.
+        buffers: all but noise.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.trainable = [p for p in module.parameters() if p.requires_grad]
-        frozen = [p for p in module.parameters() if not p.requires_grad]
-        self.others: list[Tensor] = [*frozen, *_buffers(module)]
+        named = dict(module.named_parameters())
+        trainable = {name: p for name, p in named.items() if p.requires_grad}
+        frozen = {name: p for name, p in named.items() if not p.requires_grad}
+        buffers = dict(_buffers(module))
+        self.trainable = list(trainable.values())
+        self.frozen: list[Tensor] = list(frozen.values())
+        self.buffers = list(buffers.values())
+        self._names = [*trainable, *frozen, *buffers]
+        self._shapes = [p.shape for p in self.trainable]
+        self._sizes = [p.numel() for p in self.trainable]
         self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
         self.gradient = torch.zeros_like(self.values)
         self._gradient_row = self.gradient.view(1, -1)
@@ -42,6 +53,27 @@ class FlatParameters:
             self._gradients.append(self.gradient[here].view_as(parameter))
             offset = here.stop
         self.zero_gradient()
+
+    @property
+    def others(self) -> list[Tensor]:
+        """What is not trained: `frozen` and `buffers`."""
+        return [*self.frozen, *self.buffers]
+
+    @property
+    def learns(self) -> bool:
+        """Whether all of `trainable` still learn, from their gradients as they are."""
+        return all(p.requires_grad and not p._backward_hooks for p in self.trainable)
+
+    def named(self, values: Tensor, others: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The module's parameters and buffers by name, made of these instead.
+
+        Args:
+            values: (P,) in the place of `values`.
+            others: in the place of `others`.
+        """
+        parts = values.split(self._sizes)
+        views = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        return dict(zip(self._names, [*views, *others], strict=True))
 
     def zero_gradient(self) -> None:
         """Begin a gradient, with `.grad` everywhere, though somebody may have dropped it."""
@@ -68,12 +100,10 @@ class FlatParameters:
         return norm
 
 
-def _buffers(module: nn.Module) -> list[Tensor]:
-    """All buffers, but the noise of layers that draw their own: what they do not save."""
-    return [
-        buffer
-        for layer in module.modules()
-        for name, buffer in layer._buffers.items()
-        if buffer is not None
-        and not (isinstance(layer, Noisy) and name in layer._non_persistent_buffers_set)
-    ]
+def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All buffers by name, but the noise of layers that draw their own: what they do not save."""
+    for prefix, layer in module.named_modules():
+        for name, buffer in layer._buffers.items():
+            is_noise = isinstance(layer, Noisy) and name in layer._non_persistent_buffers_set
+            if buffer is not None and not is_noise:
+                yield f"{prefix}.{name}" if prefix else name, buffer

@@ -136,6 +136,15 @@ class QNetwork(nn.Module):
         plain = self._plain
         return plain is not None and not any(plain.hooks) and _modules(self) == plain.modules
 
+    @property
+    def was_plain(self) -> bool:
+        """Whether `is_plain` held when the network was built."""
+        return self._plain is not None
+
+    def predict_plain(self, obs: Tensors, purpose: Purpose) -> Prediction:
+        """`predict`, of a network that `is_plain`, for which the purpose changes nothing."""
+        return self.record(obs)[0]
+
     def check(self) -> bool:
         """Whether `differentiate` does what autograd does: plain, and all weights learn.
 

@@ -213,7 +213,7 @@ def test_a_compiled_update_is_one_graph_with_the_same_outcome(
 ) -> None:
     compile_ = torch.compile
     monkeypatch.setattr(
-        torch, "compile", lambda f, options: compile_(f, backend="eager", fullgraph=True)
+        torch, "compile", lambda f, **_: compile_(f, backend="eager", fullgraph=True)
     )
     plain, compiled = learner(), learner(compile=True)
     for step in range(3):

@@ -1,0 +1,217 @@
+"""The update as one function of tensors, for `torch.compile`.
+
+It computes what `Learner` computes step by step: the same targets and losses, and in
+the same graph gradients, clipping, the optimiser's step and the blend of the target
+network.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn, optim
+
+from sbdqn.networks import FlatParameters, FunctionalStep, QNetwork
+from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
+from sbdqn.update import Predict, Rules, UpdateRecord, compare, share_in_mean
+
+_LEAST_NORM = 1e-7  # as torch's renorm has it
+
+
+class _State(NamedTuple):
+    """All that updates change.
+
+    Attributes:
+        values: (P,) the online network's parameters.
+        gradient: (P,) theirs.
+        frozen: the online network's parameters that are not trained.
+        buffers: the online network's, but for noise.
+        target_values: (P,) the target network's parameters; (0,) if there is none.
+        target_others: its parameters that are not trained, and its buffers.
+        optimizer: its tensors by name.
+    """
+
+    values: Tensor
+    gradient: Tensor
+    frozen: list[Tensor]
+    buffers: list[Tensor]
+    target_values: Tensor
+    target_others: list[Tensor]
+    optimizer: dict[str, Any]
+
+
+class CompiledUpdates:
+    """Makes updates in one call of a compiled graph.
+
+    A graph belongs to a number of updates and to shapes of batches; each is compiled
+    when it is first needed. What changes from update to update, like the learning
+    rate, is in tensors, so that nothing is compiled again for it.
+
+    Args:
+        online: the network that learns, with its parameters.
+        target: the network that targets come from, with its own; None for none.
+    """
+
+    def __init__(
+        self,
+        online: tuple[QNetwork, FlatParameters],
+        target: tuple[QNetwork, FlatParameters] | None,
+    ) -> None:
+        self._flat = online[1]
+        self._target_flat = None if target is None else target[1]
+        self._rate = torch.zeros((), device=self._flat.values.device)
+        self._rate_is: float | None = None
+        graph = _graph_of(_Predicting(*online), None if target is None else _Predicting(*target))
+        networks = [online[0]] if target is None else [online[0], target[0]]
+        are_plain = all(network.is_plain for network in networks)
+        self._run = _compiled(graph, self._flat.values.device, are_plain)
+
+    def __call__(
+        self,
+        rules: Rules,
+        optimizer: optim.Optimizer,
+        step: FunctionalStep | None,
+        batches: Sequence[Batch],
+        shares: Sequence[float],
+    ) -> list[UpdateRecord]:
+        """Make an update with each of the batches.
+
+        Args:
+            rules: of the update.
+            optimizer: of `flat`'s parameters.
+            step: takes its steps; None to leave that to it, after a single update.
+            batches: of one shape.
+            shares: of the online network that the target network takes on after each;
+                empty for none.
+        """
+        settings = optimizer.param_groups[0]
+        if self._rate_is != settings["lr"]:
+            self._rate_is = settings["lr"]
+            self._rate.fill_(self._rate_is)
+        flat, target = self._flat, self._target_flat
+        state = _State(
+            flat.values.detach(),
+            flat.gradient,
+            flat.frozen,
+            flat.buffers,
+            self._rate.new_empty(0) if target is None else target.values.detach(),
+            [] if target is None else target.others,
+            {} if step is None else optimizer.state[settings["params"][0]],
+        )
+        blends = torch.tensor(shares, device=self._rate.device) if shares else None
+        with torch.no_grad():
+            outcomes = self._run(state, self._rate, list(batches), blends, rules, settings, step)
+        return [
+            UpdateRecord(q, loss, batch.weight, norm)
+            for batch, (q, loss, norm) in zip(batches, outcomes, strict=True)
+        ]
+
+
+class _Predicting(nn.Module):
+    """A network as a module whose call is a prediction, so that weights can be passed in."""
+
+    def __init__(self, network: QNetwork, flat: FlatParameters) -> None:
+        super().__init__()
+        self.network = network
+        self._flat = flat
+
+    def forward(self, obs: Tensors, purpose: Purpose) -> Prediction:
+        """What the network says of observations (B, ...)."""
+        return self.network.predict(obs, purpose)
+
+    def of(self, values: Tensor, others: Sequence[Tensor]) -> Predict:
+        """Predictions with these weights and buffers."""
+        named = self._flat.named(values, others)
+        parts = {f"network.{name}": tensor for name, tensor in named.items()}
+        return lambda obs, purpose: torch.func.functional_call(self, parts, (obs, purpose))
+
+
+def _graph_of(online: _Predicting, target: _Predicting | None) -> Callable[..., Any]:
+    """The function that is compiled."""
+
+    def update(
+        state: _State,
+        rate: Tensor,
+        batch: Batch,
+        rules: Rules,
+        settings: dict[str, Any],
+        step: FunctionalStep | None,
+    ) -> tuple[Tensor, Loss, Tensor]:
+        def objective(values: Tensor, buffers: list[Tensor]) -> tuple[Tensor, Any]:
+            # A prediction that is learned from may change buffers, as batch norm does.
+            buffers = [buffer.clone() for buffer in buffers]
+            predict = online.of(values, [*state.frozen, *buffers])
+            behind = predict
+            if target is not None:
+                behind = target.of(state.target_values, state.target_others)
+            q, loss = compare(rules, batch, predict, behind)
+            mean = (loss.value * share_in_mean(batch.weight)).sum()
+            return mean, (q, loss, buffers)
+
+        slope = torch.func.grad(objective, has_aux=True)
+        gradient, (q, loss, buffers) = slope(state.values, state.buffers)
+        norm: Tensor = torch.linalg.vector_norm(gradient)
+        if rules.max_gradient_norm is not None:
+            scale = rules.max_gradient_norm / (norm + _LEAST_NORM)
+            gradient = gradient * scale.clamp(max=1.0)
+        state.gradient.copy_(gradient)
+        if step is not None:
+            step(state.values, gradient, state.optimizer, settings, rate)
+        for mine, changed in zip(state.buffers, buffers, strict=True):
+            mine.copy_(changed)
+        return q, loss, norm
+
+    def run(
+        state: _State,
+        rate: Tensor,
+        batches: list[Batch],
+        blends: Tensor | None,
+        rules: Rules,
+        settings: dict[str, Any],
+        step: FunctionalStep | None,
+    ) -> list[tuple[Tensor, Loss, Tensor]]:
+        outcomes = []
+        for number, batch in enumerate(batches):
+            outcomes.append(update(state, rate, batch, rules, settings, step))
+            if blends is not None:
+                state.target_values.lerp_(state.values, blends[number])
+                for mine, theirs in zip(
+                    state.target_others, [*state.frozen, *state.buffers], strict=True
+                ):
+                    mine.copy_(theirs)
+        return outcomes
+
+    return run
+
+
+def _compiled(
+    graph: Callable[..., Any], device: torch.device, are_plain: bool
+) -> Callable[..., Any]:
+    options: dict[str, Any] = {
+        # Sampled fractions and dropout are to be those of the update that is not compiled.
+        "fallback_random": True,
+    }
+    if device.type == "cpu":
+        options["cpp_wrapper"] = True  # one call of Python's instead of one for each kernel
+    else:
+        options["triton.cudagraphs"] = device.type == "cuda"
+    if are_plain and torch.torch_version.TorchVersion(torch.__version__) >= "2.8":
+        options["guard_filter_fn"] = _of_arguments
+    # Dynamo keeps what it compiles with the code, and no more than eight of them.
+    code = graph.__code__.replace()
+    own = types.FunctionType(code, graph.__globals__, closure=graph.__closure__)
+    return torch.compile(own, options=options, fullgraph=True)
+
+
+def _of_arguments(guards: Sequence[Any]) -> list[bool]:
+    """Which guards to check at each call: to check them all takes as long as a small update.
+
+    Whether networks that are plain have changed, the learner checks itself.
+    """
+    return [guard.name.split(".")[0].split("[")[0] in _ARGUMENTS for guard in guards]
+
+
+_ARGUMENTS = ("", "state", "rate", "batches", "blends", "rules", "settings", "step")
