@@ -97,6 +97,6 @@ class Munchausen:
 
 
 def _believe_best(q: Tensor) -> Bootstrap:
-    policy = torch.zeros_like(q).scatter_(1, q.argmax(dim=1, keepdim=True), 1.0)
     nothing = torch.zeros_like(q)
+    policy = nothing.scatter(1, q.argmax(dim=1, keepdim=True), 1.0)
     return Bootstrap(policy, bonus=nothing.select(1, 0), penalty=nothing)

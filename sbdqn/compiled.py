@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn, optim
 
+from sbdqn.errors import ConfigurationError
 from sbdqn.networks import FlatParameters, FunctionalStep, QNetwork
 from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
 from sbdqn.update import Predict, Rules, UpdateRecord, compare, share_in_mean
@@ -64,6 +65,7 @@ class CompiledUpdates:
         self._target_flat = None if target is None else target[1]
         self._rate = torch.zeros((), device=self._flat.values.device)
         self._rate_is: float | None = None
+        self._kept: _State | None = None
         graph = _graph_of(_Predicting(*online), None if target is None else _Predicting(*target))
         networks = [online[0]] if target is None else [online[0], target[0]]
         are_plain = all(network.is_plain for network in networks)
@@ -86,28 +88,69 @@ class CompiledUpdates:
             batches: of one shape.
             shares: of the online network that the target network takes on after each;
                 empty for none.
+
+        Raises:
+            CannotCompileError: if this machine cannot compile; nothing has changed then.
+            ConfigurationError: if the networks, head or backup cannot be one graph.
         """
         settings = optimizer.param_groups[0]
         if self._rate_is != settings["lr"]:
             self._rate_is = settings["lr"]
             self._rate.fill_(self._rate_is)
-        flat, target = self._flat, self._target_flat
-        state = _State(
-            flat.values.detach(),
-            flat.gradient,
-            flat.frozen,
-            flat.buffers,
-            self._rate.new_empty(0) if target is None else target.values.detach(),
-            [] if target is None else target.others,
-            {} if step is None else optimizer.state[settings["params"][0]],
-        )
+        state = self._state(optimizer, step is not None)
         blends = torch.tensor(shares, device=self._rate.device) if shares else None
-        with torch.no_grad():
-            outcomes = self._run(state, self._rate, list(batches), blends, rules, settings, step)
+        try:
+            with torch.no_grad():
+                outcomes = self._run(
+                    state, self._rate, list(batches), blends, rules, settings, step
+                )
+        except RuntimeError as error:
+            explained = _explained(error)
+            if explained is None:
+                raise
+            raise explained from error
         return [
             UpdateRecord(q, loss, batch.weight, norm)
             for batch, (q, loss, norm) in zip(batches, outcomes, strict=True)
         ]
+
+    def _state(self, optimizer: optim.Optimizer, steps: bool) -> _State:
+        kept = optimizer.state[optimizer.param_groups[0]["params"][0]] if steps else {}
+        if self._kept is None or self._kept.optimizer is not kept:
+            flat, target = self._flat, self._target_flat
+            self._kept = _State(
+                flat.values.detach(),
+                flat.gradient,
+                flat.frozen,
+                flat.buffers,
+                self._rate.new_empty(0) if target is None else target.values.detach(),
+                [] if target is None else target.others,
+                kept,
+            )
+        return self._kept
+
+
+class CannotCompileError(Exception):
+    """This machine has nothing to compile with."""
+
+
+def _explained(error: RuntimeError) -> Exception | None:
+    # Importing it at the top would take seconds.
+    from torch._dynamo.exc import BackendCompilerFailed, Unsupported
+
+    if isinstance(error, BackendCompilerFailed):
+        return CannotCompileError(_first_line(error))
+    if isinstance(error, Unsupported):
+        return ConfigurationError(
+            f"compile=True makes one graph of an update, and torch cannot trace this one: "
+            f"{_first_line(error)}; look for numbers taken out of tensors, prints and calls "
+            f"of other libraries in a network, head or backup of your own, or leave compile out"
+        )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
 
 
 class _Predicting(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from sbdqn.compiled import CompiledUpdates
+from sbdqn.compiled import CannotCompileError, CompiledUpdates
 from sbdqn.errors import ConfigurationError, NonFiniteError
 from sbdqn.networks import (
     FlatParameters,
@@ -25,7 +26,10 @@ from sbdqn.protocols import Backup, DifferentiatedHead, Head, differentiated
 from sbdqn.types import Batch, Loss
 from sbdqn.update import Rules, UpdateRecord, compare, share_in_mean, target_of
 
+_log = logging.getLogger(__name__)
+
 _MOST_IN_ONE_GRAPH = 8  # more take longer to compile, and gain little
+
 
 class Learner:
     """Turns batches into better weights.
@@ -201,24 +205,31 @@ class Learner:
         self.optimizer.load_state_dict(dict(state))
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
-    def _update_some(
-        self, batches: Sequence[Batch], shares: Sequence[float]
-    ) -> list[UpdateRecord]:
+    def _update_some(self, batches: Sequence[Batch], shares: Sequence[float]) -> list[UpdateRecord]:
         """Make the first of these updates, and more of them where they are one operation."""
         rules = Rules(self._head, self.backup, self.max_gradient_norm)
         is_plain = self.online.check() and self.target.is_plain
         if self._compiled is not None and self._compiles(is_plain):
-            return self._update_compiled(rules, self._compiled, batches, shares)
-        head = self._differentiated
-        if head is not None and is_plain and self.flat.values.grad is not None:
-            record = self._update_by_hand(rules, batches[0], head)
-        else:
-            with self._randomness_of(self.n_updates + 1):
-                self._resample()
-                record = self._update_by_autograd(rules, batches[0])
+            try:
+                return self._update_compiled(rules, self._compiled, batches, shares)
+            except CannotCompileError as error:
+                self._compiled = None
+                _log.warning(
+                    "updates are not compiled: %s; compile=True needs a C++ compiler, or Triton on a GPU",
+                    error,
+                )
+        record = self._update_eagerly(rules, batches[0], is_plain)
         if shares[0]:
             self.sync(shares[0])
         return [record]
+
+    def _update_eagerly(self, rules: Rules, batch: Batch, is_plain: bool) -> UpdateRecord:
+        head = self._differentiated
+        if head is not None and is_plain and self.flat.values.grad is not None:
+            return self._update_by_hand(rules, batch, head)
+        with self._randomness_of(self.n_updates + 1):
+            self._resample()
+            return self._update_by_autograd(rules, batch)
 
     def _update_by_autograd(self, rules: Rules, batch: Batch) -> UpdateRecord:
         self.flat.zero_gradient()
@@ -228,9 +239,7 @@ class Learner:
         self._step()
         return UpdateRecord(q, Loss(loss.value.detach(), loss.surprise), batch.weight, norm)
 
-    def _update_by_hand(
-        self, rules: Rules, batch: Batch, head: DifferentiatedHead
-    ) -> UpdateRecord:
+    def _update_by_hand(self, rules: Rules, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """The same without autograd, which takes longer than a small network itself."""
         with torch.inference_mode():
             target = target_of(rules, batch, self.online.predict_plain, self.target.predict_plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
 from sbdqn.observations import apply, rows_of, same_rows, take
-from sbdqn.session import with_target_update
+from sbdqn.session import target_shares, with_target_update
 from sbdqn.training import StepResult
 from sbdqn.types import Arrays, BoolArray, Purpose, Row
 
@@ -103,6 +104,10 @@ class OwnLoop:
         """Let the target network follow."""
         self._model.trainer.settle()
         return self._callback.on_step()
+
+    def shares(self, moments: Sequence[int]) -> list[float] | None:
+        """What the target network takes on after each update."""
+        return target_shares(self._callback, moments)
 
     def on_update(self) -> None:
         """Let the target network follow."""

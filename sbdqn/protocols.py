@@ -295,6 +295,14 @@ class Replay(Protocol):
 
 
 @runtime_checkable
+class DrawsAhead(Replay, Protocol):
+    """Provisional."""
+
+    def sample_several(self, batch_size: int, count: int, clock: Clock) -> list[Batch]:
+        """Draw several batches."""
+
+
+@runtime_checkable
 class ReplaySpec(Protocol):
     """Describes a replay before the environment is known. A frozen dataclass."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sbdqn.callbacks import (
@@ -29,6 +31,15 @@ def with_target_update(model: DQN, callbacks: list[BaseCallback]) -> list[BaseCa
     has_target = model.q_net_target is not model.q_net
     replaced = any(isinstance(callback, TargetUpdate) for callback in CallbackList(callbacks))
     return [TargetSync(), *callbacks] if has_target and not replaced else callbacks
+
+
+def target_shares(callbacks: CallbackList, moments: Sequence[int]) -> list[float] | None:
+    """What `Hooks.shares` says: None where a callback other than `TargetSync` hears of updates."""
+    if callbacks.listens_to_updates:
+        return None
+    ends = [callbacks.model.trainer.settled[1], *moments]
+    syncs = [callback for callback in callbacks if type(callback) is TargetSync]
+    return [sum(sync.share(*between) for sync in syncs) for between in pairwise(ends)]
 
 
 class LearnSession:
@@ -93,6 +104,10 @@ class LearnSession:
             StepLocals(model, model.env, step, stepper.infos, stepper.action_start)
         )
         return self._callback.on_step()
+
+    def shares(self, moments: Sequence[int]) -> list[float] | None:
+        """What the target network takes on after each update, if nobody listens to updates."""
+        return target_shares(self._callback, moments)
 
     def on_update(self) -> None:
         """Tell the callbacks."""

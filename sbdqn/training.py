@@ -12,7 +12,7 @@ a run does not depend on how busy the machine is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -21,8 +21,10 @@ import numpy as np
 from sbdqn.collector import Collector
 from sbdqn.errors import NotReadyError
 from sbdqn.learner import Learner
-from sbdqn.protocols import Exploration, Replay, Schedule, value_at
-from sbdqn.types import Clock, Episode, IntArray, Row
+from sbdqn.protocols import DrawsAhead, Exploration, Replay, Schedule, value_at
+from sbdqn.types import Batch, Clock, Episode, IntArray, Row
+
+_MOST_AT_ONCE = 8  # batches that are drawn together
 
 
 class Hooks(Protocol):
@@ -34,8 +36,19 @@ class Hooks(Protocol):
     def on_step(self, step: StepResult) -> bool:
         """After each vector step; False ends training."""
 
+    def shares(self, moments: Sequence[int]) -> list[float] | None:
+        """What the target network takes on after each of these updates, if that is all.
+
+        Args:
+            moments: of the clock `Trainer.settled`, after each update.
+
+        Returns:
+            Shares of the online network, 0 for none; None if `on_update` is to be
+            called after each update instead.
+        """
+
     def on_update(self) -> None:
-        """After each gradient step."""
+        """After each gradient step, if `shares` said None."""
 
     def on_rollout_end(self) -> None:
         """Before the updates that have become due."""
@@ -237,14 +250,12 @@ class Trainer:
         self._experience += transitions
         return self._rounds_due(transitions, n_episodes)
 
-    def update(self, count: int, hooks: Hooks, settled: int | None = None) -> None:
-        """Make `count` updates.
+    def update(self, count: int, hooks: Hooks) -> None:
+        """Make `count` updates now.
 
         Args:
             count: gradient steps.
-            hooks: told of each.
-            settled: transitions whose updates have all been made afterwards; all
-                so far, if not given.
+            hooks: told of them.
 
         Raises:
             NotReadyError: if no transition can be sampled yet.
@@ -254,14 +265,7 @@ class Trainer:
                 "the replay holds no transition that can be sampled; collect n_steps "
                 "transitions of an episode, or a whole episode, before training"
             )
-        clock = self.clock
-        self.learner.learning_rate = value_at(self.learning_rate, clock)
-        for remaining in reversed(range(count)):
-            batch = self.replay.sample(self.cadence.batch_size, clock)
-            loss = self.learner.update(batch)
-            self.replay.feedback(batch.index, loss.surprise)
-            self.settle(self.settled[1] if remaining else settled)
-            hooks.on_update()
+        self._make([Round(self.num_timesteps, count)], hooks)
 
     def state_dict(self) -> dict[str, Any]:
         """The clocks and the generator."""
@@ -305,10 +309,49 @@ class Trainer:
     def _missing(self) -> int:
         return self.cadence.learning_starts - self._experience
 
-    def _make(self, rounds: list[Round], hooks: Hooks) -> None:
+    def _make(self, rounds: Sequence[Round], hooks: Hooks) -> None:
+        """Make the updates of these rounds."""
+        if not rounds:
+            return
+        clock = self.clock
+        self.learner.learning_rate = value_at(self.learning_rate, clock)
+        moments = list(self._moments(rounds))
+        for first in range(0, len(moments), _MOST_AT_ONCE):
+            some = moments[first : first + _MOST_AT_ONCE]
+            shares = hooks.shares(some)
+            if shares is None:
+                self._make_one_by_one(some, clock, hooks)
+            else:
+                self._make_together(some, clock, shares)
+
+    def _make_one_by_one(self, moments: Sequence[int], clock: Clock, hooks: Hooks) -> None:
+        for moment in moments:
+            self._learn_from([self.replay.sample(self.cadence.batch_size, clock)], [0.0])
+            self.settle(moment)
+            hooks.on_update()
+
+    def _make_together(self, moments: Sequence[int], clock: Clock, shares: Sequence[float]) -> None:
+        replay, batch_size = self.replay, self.cadence.batch_size
+        if len(moments) > 1 and isinstance(replay, DrawsAhead):
+            self._learn_from(replay.sample_several(batch_size, len(moments), clock), shares)
+        else:
+            for share in shares:
+                self._learn_from([replay.sample(batch_size, clock)], [share])
+        self.settle(moments[-1])
+
+    def _learn_from(self, batches: Sequence[Batch], shares: Sequence[float]) -> None:
+        losses = self.learner.update_several(batches, shares)
+        for batch, loss in zip(batches, losses, strict=True):
+            self.replay.feedback(batch.index, loss.surprise)
+
+    def _moments(self, rounds: Sequence[Round]) -> Iterator[int]:
+        """Up to which transition all updates have been made, after each update."""
+        before = self.settled[1]
         ends = [following.tick - 1 for following in rounds[1:]]
-        for due, end in zip(rounds, [*ends, self.num_timesteps], strict=False):
-            self.update(due.updates, hooks, end)
+        for due, end in zip(rounds, [*ends, self.num_timesteps], strict=True):
+            yield from [before] * (due.updates - 1)
+            yield end
+            before = end
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
         """The rounds of updates that `transitions` more have made due."""

@@ -58,9 +58,7 @@ def target_of(rules: Rules, batch: Batch, online: Predict, target: Predict) -> T
     return head.target(batch, bootstrap, following)
 
 
-def compare(
-    rules: Rules, batch: Batch, online: Predict, target: Predict
-) -> tuple[Tensor, Loss]:
+def compare(rules: Rules, batch: Batch, online: Predict, target: Predict) -> tuple[Tensor, Loss]:
     """Expected returns (B, A) of the batch, and the loss that is to be differentiated."""
     with torch.no_grad():
         wanted = target_of(rules, batch, online, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from sbdqn.protocols import Background, Exploration, Replay, ReplayLayout, Sched
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
 from sbdqn.training import Cadence, StepResult, Trainer
-from sbdqn.types import Clock, Loss
+from sbdqn.types import Batch, Clock, Loss
 from tests.environments import CountingEnv
 
 EVERY_STEP = Cadence(learning_starts=16, batch_size=4, period=1, unit="step", updates=1)
@@ -50,6 +50,9 @@ class Recorder:
         self.events.append("step")
         self.steps.append(step)
         return len(self.steps) != self.stop_after
+
+    def shares(self, moments: Sequence[int]) -> None:
+        """Nothing: `on_update` is to be called."""
 
     def on_update(self) -> None:
         self.events.append("update")
@@ -383,18 +386,21 @@ def blends(n_envs: int) -> list[float | str]:
     """The taus of 16 transitions' syncs, and the updates between them."""
     model = dqn(n_envs, lengths=(100,))
     seen: list[float | str] = []
-    sync, update = model.learner.sync, model.learner.update
+    sync, update = model.learner.sync, model.learner.update_several
 
     def noting_sync(tau: float) -> None:
         seen.append(round(tau, 6))
         sync(tau)
 
-    def noting_update(batch: Any) -> Loss:
-        seen.append("update")
-        return update(batch)
+    def noting_update(batches: Sequence[Batch], shares: Sequence[float]) -> list[Loss]:
+        losses = []
+        for batch, share in zip(batches, shares, strict=True):
+            seen.append("update")
+            losses += update([batch], [share])
+        return losses
 
     model.learner.sync = noting_sync  # type: ignore[method-assign]
-    model.learner.update = noting_update  # type: ignore[method-assign]
+    model.learner.update_several = noting_update  # type: ignore[method-assign]
     model.learn(16)
     return seen
 
@@ -552,16 +558,16 @@ def test_the_replay_is_made_when_it_is_needed_and_once() -> None:
 def test_the_replay_hears_how_surprising_its_batch_was() -> None:
     setup = Setup(lengths=(100,))
     heard: list[Any] = []
-    replay, update = setup.trainer.replay, setup.learner.update
+    replay, update = setup.trainer.replay, setup.learner.update_several
     replay.feedback = lambda index, surprise: heard.append((index, surprise))  # type: ignore[method-assign]
     made: list[Any] = []
 
-    def noting(batch: Any) -> Loss:
-        loss = update(batch)
-        made.append((batch.index, loss.surprise))
-        return loss
+    def noting(batches: Sequence[Batch], shares: Sequence[float]) -> list[Loss]:
+        losses = update(batches, shares)
+        made.extend((batches[i].index, losses[i].surprise) for i in range(len(losses)))
+        return losses
 
-    setup.learner.update = noting  # type: ignore[method-assign]
+    setup.learner.update_several = noting  # type: ignore[method-assign]
     setup.run(18)
     assert len(heard) == 2
     for (index, surprise), (expected_index, expected_surprise) in zip(heard, made, strict=True):

@@ -190,6 +190,14 @@ class CallbackList(BaseCallback):
         for callback in self.callbacks:
             yield from callback if isinstance(callback, CallbackList) else [callback]
 
+    @property
+    def listens_to_updates(self) -> bool:
+        """Provisional."""
+        return any(
+            type(c)._on_update is not BaseCallback._on_update and type(c).__name__ != "TargetSync"
+            for c in self
+        )
+
     def init_callback(self, model: DQN) -> None:
         """Attach all."""
         super().init_callback(model)

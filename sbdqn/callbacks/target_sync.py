@@ -53,6 +53,24 @@ class TargetSync(TargetUpdate):
         self.interval = interval
         self.tau = tau
 
+    def share(self, before: int, now: int) -> float:
+        """What the target network takes on of the online network between two moments.
+
+        Args:
+            before: transitions whose updates had all been made.
+            now: transitions whose updates have all been made.
+
+        Returns:
+            0 for nothing, 1 for a copy.
+        """
+        interval = self.interval or self.model.target_update_interval
+        assert interval is not None
+        due = now // interval - before // interval
+        if not due:
+            return 0.0
+        tau = self.tau or self.model.tau
+        return 1.0 - (1.0 - tau) ** due
+
     def _on_step(self) -> bool:
         self._sync_if_due()
         return True
@@ -61,10 +79,6 @@ class TargetSync(TargetUpdate):
         self._sync_if_due()
 
     def _sync_if_due(self) -> None:
-        before, now = self.model.trainer.settled
-        interval = self.interval or self.model.target_update_interval
-        assert interval is not None
-        due = now // interval - before // interval
-        if due:
-            tau = self.tau or self.model.tau
-            self.model.learner.sync(1.0 - (1.0 - tau) ** due)
+        share = self.share(*self.model.trainer.settled)
+        if share:
+            self.model.learner.sync(share)

@@ -71,7 +71,7 @@ class FlatParameters:
             values: (P,) in the place of `values`.
             others: in the place of `others`.
         """
-        parts = values.split(self._sizes)
+        parts = torch.split(values, self._sizes)
         views = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return dict(zip(self._names, [*views, *others], strict=True))
 
@@ -103,7 +103,8 @@ class FlatParameters:
 def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """All buffers by name, but the noise of layers that draw their own: what they do not save."""
     for prefix, layer in module.named_modules():
+        unsaved = layer._non_persistent_buffers_set
         for name, buffer in layer._buffers.items():
-            is_noise = isinstance(layer, Noisy) and name in layer._non_persistent_buffers_set
+            is_noise = isinstance(layer, Noisy) and name in unsaved
             if buffer is not None and not is_noise:
                 yield f"{prefix}.{name}" if prefix else name, buffer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sbdqn import DQN
 from sbdqn.callbacks import BaseCallback, EveryNTimesteps, TargetSync, TargetUpdate
 from sbdqn.errors import ConfigurationError
+from sbdqn.types import Batch, Loss
 from tests.callbacks.models import small
 
 ENDLESS = {"env_kwargs": {"lengths": (1000,)}}
@@ -23,17 +25,20 @@ def flat(network: torch.nn.Module) -> torch.Tensor:
 def history(model: DQN, steps: int, callback: Any = None) -> list[str | float]:
     """Updates ("u") and syncs (their tau) in the order in which they happened."""
     events: list[str | float] = []
-    update, sync = model.learner.update, model.learner.sync
+    update, sync = model.learner.update_several, model.learner.sync
 
-    def noted_update(batch: Any) -> Any:
-        events.append("u")
-        return update(batch)
+    def noted_update(batches: Sequence[Batch], shares: Sequence[float]) -> list[Loss]:
+        losses = []
+        for batch, share in zip(batches, shares, strict=True):
+            events.append("u")
+            losses += update([batch], [share])
+        return losses
 
     def noted_sync(tau: float) -> None:
         events.append(round(tau, 9))
         sync(tau)
 
-    model.learner.update = noted_update  # type: ignore[method-assign]
+    model.learner.update_several = noted_update  # type: ignore[method-assign]
     model.learner.sync = noted_sync  # type: ignore[method-assign]
     model.learn(steps, callback=callback)
     return events
