@@ -136,11 +136,11 @@ class CannotCompileError(Exception):
 
 def _explained(error: RuntimeError) -> Exception | None:
     # Importing it at the top would take seconds.
-    from torch._dynamo.exc import BackendCompilerFailed, Unsupported
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 
     if isinstance(error, BackendCompilerFailed):
         return CannotCompileError(_first_line(error))
-    if isinstance(error, Unsupported):
+    if isinstance(error, TorchDynamoException):
         return ConfigurationError(
             f"compile=True makes one graph of an update, and torch cannot trace this one: "
             f"{_first_line(error)}; look for numbers taken out of tensors, prints and calls "
