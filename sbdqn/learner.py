@@ -215,7 +215,8 @@ class Learner:
             except CannotCompileError as error:
                 self._compiled = None
                 _log.warning(
-                    "updates are not compiled: %s; compile=True needs a C++ compiler, or Triton on a GPU",
+                    "updates are not compiled: %s; compile=True needs a C++ compiler (on a GPU, "
+                    "Triton)",
                     error,
                 )
         record = self._update_eagerly(rules, batches[0], is_plain)
