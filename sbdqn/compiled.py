@@ -66,6 +66,7 @@ class CompiledUpdates:
         self._rate = torch.zeros((), device=self._flat.values.device)
         self._rate_is: float | None = None
         self._kept: _State | None = None
+        self._replays_graphs = self._flat.values.device.type == "cuda"
         graph = _graph_of(_Predicting(*online), None if target is None else _Predicting(*target))
         networks = [online[0]] if target is None else [online[0], target[0]]
         are_plain = all(network.is_plain for network in networks)
@@ -98,7 +99,9 @@ class CompiledUpdates:
             self._rate_is = settings["lr"]
             self._rate.fill_(self._rate_is)
         state = self._state(optimizer, step is not None)
-        blends = torch.tensor(shares, device=self._rate.device) if shares else None
+        blends = None
+        if shares:
+            blends = torch.tensor(shares).to(self._rate.device, non_blocking=True)
         try:
             with torch.no_grad():
                 outcomes = self._run(
@@ -109,10 +112,11 @@ class CompiledUpdates:
             if explained is None:
                 raise
             raise explained from error
-        return [
+        records = [
             UpdateRecord(q, loss, batch.weight, norm)
             for batch, (q, loss, norm) in zip(batches, outcomes, strict=True)
         ]
+        return list(map(_copied, records)) if self._replays_graphs else records
 
     def _state(self, optimizer: optim.Optimizer, steps: bool) -> _State:
         kept = optimizer.state[optimizer.param_groups[0]["params"][0]] if steps else {}
@@ -127,7 +131,24 @@ class CompiledUpdates:
                 [] if target is None else target.others,
                 kept,
             )
+            if self._replays_graphs:
+                _let_stay(self._kept)
         return self._kept
+
+
+def _let_stay(state: _State) -> None:
+    """Promise that these tensors keep their place: a CUDA graph may change no others."""
+    lists = (state.frozen, state.buffers, state.target_others, state.optimizer.values())
+    single = (state.values, state.gradient, state.target_values)
+    for tensor in (*single, *(each for part in lists for each in part)):
+        if isinstance(tensor, Tensor):
+            torch._dynamo.mark_static_address(tensor)
+
+
+def _copied(record: UpdateRecord) -> UpdateRecord:
+    """A record that the next replay of a CUDA graph does not overwrite."""
+    q, loss, weight, norm = record
+    return UpdateRecord(q.clone(), Loss(*(part.clone() for part in loss)), weight, norm.clone())
 
 
 class CannotCompileError(Exception):
