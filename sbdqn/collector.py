@@ -12,7 +12,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from sbdqn.errors import NonFiniteError
 from sbdqn.networks import QNetwork
-from sbdqn.observations import apply, rows_of, take
+from sbdqn.observations import apply, take
 from sbdqn.protocols import Background, Exploration, Outcome
 from sbdqn.types import (
     Array,
@@ -241,12 +241,11 @@ class Collector:
 
 def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
     """Expected returns (B, A) of observations (B, ...) as stored, wherever the network is."""
-    q = network.q_of_one(obs, purpose) if rows_of(obs) == 1 else None
-    if q is None:
+    values = network.q_of_few(obs, purpose)
+    if values is None:
         device = next(network.output.parameters()).device
         with torch.inference_mode():
-            q = network.q(_sent(obs, device), purpose).cpu()
-    values: FloatArray = q.numpy()
+            values = network.q(_sent(obs, device), purpose).cpu().numpy()
     return values
 
 

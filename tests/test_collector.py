@@ -459,6 +459,9 @@ def test_the_network_acts_for_those_that_exploit_alone() -> None:
     class Recording:
         output = torch.nn.Linear(1, 3)
 
+        def q_of_few(self, obs: Any, purpose: Purpose) -> None:
+            """Leave it to torch."""
+
         def q(self, obs: torch.Tensor, purpose: Purpose) -> torch.Tensor:
             asked.append((obs[:, 0].tolist(), purpose))
             return torch.zeros(len(obs), 3)

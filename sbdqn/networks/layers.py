@@ -31,7 +31,8 @@ class _Rule(NamedTuple):
             writes the gradients of the layer's weights. The last argument says
             whether that of the inputs is wanted.
         on_array: makes `run` for arrays, with the layer's weights as arrays on
-            the same memory; None where NumPy is no faster.
+            the same memory; may write to what a layer before it gave. None where
+            NumPy is no faster.
     """
 
     run: Callable[[Any, Tensor], tuple[Tensor, Any]]
@@ -68,14 +69,6 @@ class Chain:
             kept.append(needed)
         return inputs, kept
 
-    @property
-    def learns(self) -> bool:
-        """Whether all weights learn, and from their gradients as they are."""
-        for weight in self._weights():
-            if not weight.requires_grad or weight.grad is None or weight._backward_hooks:
-                return False
-        return True
-
     def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
         """Overwrite `.grad` of all weights, given the gradient of the outputs (B, ...).
 
@@ -85,12 +78,23 @@ class Chain:
             layer, rule = self._layers[i]
             gradient = rule.differentiate(layer, kept[i], gradient, i > 0)
 
-    def find_arrays(self) -> None:
-        """Let `run_on_array` use the weights where they are now."""
-        where = [weight.data_ptr() for weight in self._weights()]
+    def find_weights(self) -> bool:
+        """Let `run_on_array` use the weights where they are now.
+
+        Returns:
+            Whether all of them learn, and from their gradients as they are.
+        """
+        where, learns = [], True
+        for layer, _ in self._layers:
+            for weight in layer._parameters.values():
+                if weight is not None:
+                    where.append(weight.data_ptr())
+                    if not weight.requires_grad or weight.grad is None or weight._backward_hooks:
+                        learns = False
         if where != self._steps_are_of:  # they were moved, replaced or copied
             self._steps = self._steps_on_array()
             self._steps_are_of = where
+        return learns
 
     def run_on_array(self, inputs: FloatArray) -> FloatArray | None:
         """Outputs of inputs (B, F); None where torch has to do it."""
@@ -101,16 +105,9 @@ class Chain:
                 inputs = step(inputs)
         return inputs
 
-    def _weights(self) -> list[Tensor]:
-        return [
-            weight
-            for layer, _ in self._layers
-            for weight in layer._parameters.values()
-            if weight is not None
-        ]
-
     def _steps_on_array(self) -> list[_OnArray]:
-        if not all(weight.is_cpu for weight in self._weights()):
+        layers = [layer for layer, _ in self._layers]
+        if not all(weight.is_cpu for layer in layers for weight in layer.parameters(recurse=False)):
             return []
         makers = [rule.on_array for _, rule in self._layers]
         steps = [make(layer) for make, (layer, _) in zip(makers, self._layers, strict=True) if make]
@@ -133,9 +130,15 @@ def _differentiate_linear(layer: nn.Linear, inputs: Tensor, given: Tensor, wante
 def _linear_on_array(layer: nn.Linear) -> _OnArray:
     weight: Array = layer.weight.detach().numpy().T
     if layer.bias is None:
-        return lambda inputs: inputs @ weight
+        return lambda inputs: np.dot(inputs, weight)
     bias: Array = layer.bias.detach().numpy()
-    return lambda inputs: inputs @ weight + bias
+
+    def run(inputs: FloatArray) -> FloatArray:
+        outputs: FloatArray = inputs.dot(weight)  # takes half as long as @ for one row
+        outputs += bias
+        return outputs
+
+    return run
 
 
 def _run_layer_norm(
@@ -177,7 +180,7 @@ def _differentiate_relu(layer: nn.ReLU, outputs: Tensor, given: Tensor, wanted: 
 
 def _relu_on_array(layer: nn.ReLU) -> _OnArray:
     nothing = np.zeros((), np.float32)
-    return lambda inputs: np.maximum(inputs, nothing)
+    return lambda inputs: np.maximum(inputs, nothing, out=inputs)
 
 
 def _run_tanh(layer: nn.Tanh, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +194,7 @@ def _differentiate_tanh(layer: nn.Tanh, outputs: Tensor, given: Tensor, wanted: 
 
 
 def _tanh_on_array(layer: nn.Tanh) -> _OnArray:
-    return np.tanh
+    return lambda inputs: np.tanh(inputs, out=inputs)
 
 
 _RULES: dict[type[nn.Module], _Rule] = {

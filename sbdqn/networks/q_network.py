@@ -13,7 +13,7 @@ from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.layers import Chain
 from sbdqn.networks.outputs import LinearOutput
 from sbdqn.protocols import Head, Noisy, SampledHead
-from sbdqn.types import Arrays, Prediction, Purpose, Tensors
+from sbdqn.types import Arrays, FloatArray, Prediction, Purpose, Tensors
 
 _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Linear,
@@ -35,6 +35,8 @@ _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Identity,
 )
 
+_FEW = 2048  # rows times width; beyond, torch is as fast as NumPy
+
 
 class _Plain(NamedTuple):
     """The parts of a network that is a chain of common layers.
@@ -45,7 +47,7 @@ class _Plain(NamedTuple):
         output: gives it.
         modules: all of them as they were built.
         hooks: theirs; filled when somebody registers one.
-        shape_of_one: (1, A, N), of the values of one observation.
+        width: of the widest layer.
     """
 
     encoder: Encoder
@@ -53,7 +55,7 @@ class _Plain(NamedTuple):
     output: LinearOutput
     modules: list[nn.Module]
     hooks: list[Mapping[int, Any]]
-    shape_of_one: tuple[int, int, int]
+    width: int
 
 
 class QNetwork(nn.Module):
@@ -87,6 +89,8 @@ class QNetwork(nn.Module):
         self.head = head
         self._plain = _plain_parts(self)
         self._is_checked = False
+        self._head_of_reading: Head | None = None
+        self._reads_as_it_is = False
         self.eval()
         layers = [layer for part in self.children() for layer in part.modules()]
         self._noisy = [layer for layer in layers if isinstance(layer, Noisy)]
@@ -154,8 +158,7 @@ class QNetwork(nn.Module):
         if not self._is_checked:
             return False
         assert self._plain is not None
-        self._plain.chain.find_arrays()
-        return self._plain.chain.learns
+        return self._plain.chain.find_weights()
 
     def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
         """`predict`, and what `differentiate` wants; of a network that `is_plain`."""
@@ -172,22 +175,31 @@ class QNetwork(nn.Module):
         """Expected returns (B, A)."""
         return self.head.q(self.predict(obs, purpose))
 
-    def q_of_one(self, obs: Arrays, purpose: Purpose) -> Tensor | None:
-        """Expected returns (1, A) of one observation (1, ...) as stored, on the CPU.
+    def q_of_few(self, obs: Arrays, purpose: Purpose) -> FloatArray | None:
+        """Expected returns (B, A) of observations (B, ...) as stored, on the CPU.
 
         None where NumPy cannot do it, or is no faster.
         """
         plain = self._plain
         if plain is None or isinstance(obs, dict) or not plain.encoder.is_identity_for(obs):
             return None
+        if len(obs) * plain.width > _FEW:
+            return None
         if not (self._is_checked and purpose is Purpose.ACT):
             if not self.is_plain:
                 return None
-            plain.chain.find_arrays()
+            plain.chain.find_weights()
         values = plain.chain.run_on_array(obs)
         if values is None:
             return None
-        return self.head.q(Prediction(torch.from_numpy(values.reshape(plain.shape_of_one))))
+        if self.head is not self._head_of_reading:
+            self._head_of_reading = self.head
+            self._reads_as_it_is = _reads_as_it_is(self.head)
+        if self._reads_as_it_is:
+            return values
+        q = self.head.q(Prediction(plain.output.shaped(torch.from_numpy(values))))
+        of_head: FloatArray = q.numpy()
+        return of_head
 
     def forward(self, obs: Tensors) -> Tensor:
         """Expected returns (B, A), as for evaluation."""
@@ -197,6 +209,13 @@ class QNetwork(nn.Module):
         """Draw fresh noise in every layer that has some."""
         for module in self._noisy:
             module.resample()
+
+
+def _reads_as_it_is(head: Head) -> bool:
+    """Whether a head takes a network's only output for an action for its expected return."""
+    values = torch.zeros(3, 2, head.width)
+    q = head.q(Prediction(values))
+    return head.width == 1 and q.data_ptr() == values.data_ptr() and q.stride() == (2, 1)
 
 
 def _may_have_modes(layer: nn.Module) -> bool:
@@ -218,8 +237,8 @@ def _plain_parts(network: nn.Module) -> _Plain | None:
     if not Chain.knows(layers):
         return None
     if type(encoder) is Encoder and type(trunk) is Mlp and type(output) is LinearOutput:
-        shape = (1, output.n_actions, output.width)
-        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules), shape)
+        width = max(layer.out_features for layer in layers if isinstance(layer, nn.Linear))
+        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules), width)
     return None
 
 

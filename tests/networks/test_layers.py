@@ -50,7 +50,7 @@ def layers(request: pytest.FixtureRequest) -> list[nn.Module]:
 
 
 def on_array(chain: Chain, obs: Tensor) -> Any:
-    chain.find_arrays()
+    chain.find_weights()
     return chain.run_on_array(obs.numpy())
 
 
@@ -131,9 +131,9 @@ def test_weights_that_somebody_has_a_hand_on_are_left_to_autograd(
     layers: list[nn.Module], touch: Callable[[Tensor], None]
 ) -> None:
     chain = Chain(layers)
-    assert chain.learns
+    assert chain.find_weights()
     touch(list(layers[-1].parameters())[-1])
-    assert not chain.learns
+    assert not chain.find_weights()
 
 
 def replace(layer: nn.Linear) -> None:

@@ -392,7 +392,7 @@ def test_a_network_of_several_parts_has_no_modes_and_nothing_random() -> None:
 def test_an_observation_of_several_parts_is_for_torch() -> None:
     obs = {name: part.numpy() for name, part in observations(1, 0).items()}
     assert (
-        built(MultiInputPolicy(features_extractor=None), SPACE).q_of_one(obs, Purpose.ACT) is None
+        built(MultiInputPolicy(features_extractor=None), SPACE).q_of_few(obs, Purpose.ACT) is None
     )
 
 
