@@ -27,7 +27,7 @@ from sbdqn.types import (
     Tensors,
 )
 
-_LARGEST_REWARD = np.finfo(np.float32).max
+_LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 ToStored: TypeAlias = Callable[[Any], Any]
 """From what an environment returns to observations (E, ...) as they are stored."""
@@ -71,6 +71,8 @@ class Stepper:
         self._to_stored = to_stored
         self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
         self._obs: Any = None
+        self._everywhere = np.ones(self.n_envs, dtype=np.bool_)
+        self._everywhere.flags.writeable = False  # rows share it
         self._tells_of_episodes = False
         self.is_stepping = False
         self.infos: dict[str, Any] = {}
@@ -85,6 +87,7 @@ class Stepper:
         obs, self.infos = self.env.reset(seed=seed)
         self._obs = self._to_stored(obs)
         self._resets_itself = np.zeros(self.n_envs, dtype=np.bool_)
+        self._some_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._length = np.zeros(self.n_envs, dtype=np.int64)
@@ -120,7 +123,7 @@ class Stepper:
         """
         self._action = action
         if self.background is not None:
-            self.background.send(action + self.action_start)
+            self.background.send(self._named_action())
             self.is_stepping = True
 
     def receive(self) -> tuple[Row, list[Episode]]:
@@ -135,24 +138,28 @@ class Stepper:
         before = self.obs
         obs, reward, terminated, truncated, self.infos = self._finish()
         after = self._to_stored(obs)
-        resets_itself = self._resets_itself
-        valid = ~resets_itself
-        ended = (terminated | truncated) & valid
-        some_ended = np.count_nonzero(ended) > 0
         require_finite(reward)
+        ended = terminated | truncated
+        valid = self._everywhere
+        if self._some_reset:
+            valid = ~self._resets_itself
+            ended &= valid
+            self._reward_sum += reward * valid
+        else:
+            self._reward_sum += reward
+        self._length += valid
+        some_ended = bool(np.count_nonzero(ended))
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
             next_obs = self._to_stored(self._true_successors(obs, ended))
         row = Row(before, self._action, reward, next_obs, terminated, truncated, self._first, valid)
-        self._reward_sum += reward * valid
-        self._length += valid
         episodes = self._take_ended(ended) if some_ended else []
         if some_ended and self._mode is AutoresetMode.DISABLED:
             after = self._reset_where(ended)
         self._obs = after
         if self._mode is AutoresetMode.NEXT_STEP:
-            self._first = resets_itself
-            self._resets_itself = ended
+            self._first, self._resets_itself = self._resets_itself, ended
+            self._some_reset = some_ended
         else:
             self._first = ended
         return row, episodes
@@ -161,7 +168,11 @@ class Stepper:
         self.is_stepping = False
         if self.background is not None:
             return self.background.receive()
-        return self.env.step(self._action + self.action_start)
+        return self.env.step(self._named_action())
+
+    def _named_action(self) -> IntArray:
+        """The actions (E,) as the environment takes them."""
+        return self._action + self.action_start if self.action_start else self._action
 
     def _true_successors(self, obs: Any, ended: BoolArray) -> Any:
         """The observations (E, ...), with the last ones of the episodes that ended."""
@@ -285,7 +296,9 @@ def require_finite(reward: Array) -> None:
     Raises:
         NonFiniteError: if one is NaN or infinite.
     """
-    fits = np.abs(reward) <= _LARGEST_REWARD  # not so for NaN
+    if float(reward.dot(reward)) <= _LARGEST_REWARD**2:  # not so for NaN
+        return
+    fits = np.abs(reward) <= _LARGEST_REWARD
     if np.count_nonzero(fits) < len(reward):
         wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~fits)}
         raise NonFiniteError(

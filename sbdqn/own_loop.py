@@ -12,7 +12,7 @@ from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
 from sbdqn.observations import apply, rows_of, same_rows, take
-from sbdqn.session import target_shares, with_target_update
+from sbdqn.session import shares_of, with_target_update
 from sbdqn.training import StepResult
 from sbdqn.types import Arrays, BoolArray, Purpose, Row
 
@@ -31,6 +31,7 @@ class OwnLoop:
         self._model = model
         self._callback = CallbackList(with_target_update(model, []))
         self._callback.init_callback(model)
+        self._shares = shares_of(self._callback)
         self._next_obs: Arrays | None = None
         self._ended: BoolArray = np.ones(model.n_envs, dtype=np.bool_)
 
@@ -105,13 +106,13 @@ class OwnLoop:
         self._model.trainer.settle()
         return self._callback.on_step()
 
-    def shares(self, moments: Sequence[int]) -> list[float] | None:
+    def shares(self, moments: Sequence[int]) -> list[float]:
         """What the target network takes on after each update."""
-        return target_shares(self._callback, moments)
+        assert self._shares is not None
+        return self._shares(self._model.trainer.settled[1], moments)
 
     def on_update(self) -> None:
-        """Let the target network follow."""
-        self._callback.on_update()
+        """Nobody listens here."""
 
     def on_rollout_start(self) -> None:
         """The program's own business."""

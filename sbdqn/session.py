@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sbdqn.callbacks import (
     BaseCallback,
@@ -33,13 +33,20 @@ def with_target_update(model: DQN, callbacks: list[BaseCallback]) -> list[BaseCa
     return [TargetSync(), *callbacks] if has_target and not replaced else callbacks
 
 
-def target_shares(callbacks: CallbackList, moments: Sequence[int]) -> list[float] | None:
-    """What `Hooks.shares` says: None where a callback other than `TargetSync` hears of updates."""
-    if callbacks.listens_to_updates:
+Shares: TypeAlias = Callable[[int, Sequence[int]], list[float]]
+"""What the target network takes on after updates, of the last moment and theirs."""
+
+
+def shares_of(callbacks: CallbackList) -> Shares | None:
+    """What the callbacks do after updates, if that is no more than one sync of the target."""
+    syncs = [each for each in callbacks if type(each) is TargetSync]
+    others = [each for each in callbacks if type(each) is not TargetSync]
+    if len(syncs) > 1 or any(each.listens_to_updates for each in others):
         return None
-    ends = [callbacks.model.trainer.settled[1], *moments]
-    syncs = [callback for callback in callbacks if type(callback) is TargetSync]
-    return [sum(sync.share(*between) for sync in syncs) for between in pairwise(ends)]
+    if not syncs:
+        return lambda before, moments: [0.0] * len(moments)
+    share = syncs[0].share
+    return lambda before, moments: [share(*pair) for pair in pairwise((before, *moments))]
 
 
 class LearnSession:
@@ -65,6 +72,7 @@ class LearnSession:
             callbacks.append(ProgressBarCallback())
         self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
         self._callback.init_callback(model)
+        self._shares = shares_of(self._callback)
 
     def run(self, total_timesteps: int) -> None:
         """Train until the clock shows `total_timesteps`, or Ctrl-C."""
@@ -107,7 +115,9 @@ class LearnSession:
 
     def shares(self, moments: Sequence[int]) -> list[float] | None:
         """What the target network takes on after each update, if nobody listens to updates."""
-        return target_shares(self._callback, moments)
+        if self._shares is None:
+            return None
+        return self._shares(self._model.trainer.settled[1], moments)
 
     def on_update(self) -> None:
         """Tell the callbacks."""

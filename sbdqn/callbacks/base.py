@@ -65,6 +65,16 @@ class BaseCallback:
         """The model's logger."""
         return self.model.logger
 
+    @property
+    def listens_to_updates(self) -> bool:
+        """Whether something happens here after a gradient step."""
+        names = ("on_update", "_on_update")
+        own = [getattr(self, name) for name in names]
+        return any(
+            getattr(hook, "__func__", hook) is not getattr(BaseCallback, name)
+            for name, hook in zip(names, own, strict=True)
+        )
+
     def init_callback(self, model: DQN) -> None:
         """Attach to a model, before training starts."""
         self._model = model
@@ -189,14 +199,6 @@ class CallbackList(BaseCallback):
         """The callbacks, nested lists opened."""
         for callback in self.callbacks:
             yield from callback if isinstance(callback, CallbackList) else [callback]
-
-    @property
-    def listens_to_updates(self) -> bool:
-        """Provisional."""
-        return any(
-            type(c)._on_update is not BaseCallback._on_update and type(c).__name__ != "TargetSync"
-            for c in self
-        )
 
     def init_callback(self, model: DQN) -> None:
         """Attach all."""

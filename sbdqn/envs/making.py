@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from sbdqn.envs import atari
 from sbdqn.envs.faults import start_workers
+from sbdqn.envs.in_process import InProcessVectorEnv
 from sbdqn.errors import ConfigurationError
 
 EnvLike: TypeAlias = (
@@ -146,7 +147,7 @@ class _Maker:
         return env
 
 
-class _Borrowing(SyncVectorEnv):
+class _Borrowing(InProcessVectorEnv):
     """Around an environment that is somebody else's."""
 
     def __del__(self) -> None:
@@ -237,7 +238,7 @@ def _from_makers(
             "one; make the vector environment and pass it as it is"
         )
     makers = [maker] * n_envs
-    made = start_workers(makers) if vectorization == "async" else SyncVectorEnv(makers)
+    made = start_workers(makers) if vectorization == "async" else InProcessVectorEnv(makers)
     return _with_own_autoreset(made)
 
 

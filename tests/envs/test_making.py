@@ -15,6 +15,7 @@ from gymnasium.wrappers import TransformReward
 
 from sbdqn import DQN, MlpPolicy
 from sbdqn.envs import make_vector_env, reward_threshold
+from sbdqn.envs.in_process import InProcessVectorEnv
 from sbdqn.errors import ConfigurationError, SpaceError
 from tests.environments import ChainEnv, CountingEnv
 
@@ -97,16 +98,16 @@ def counting(indices: int, **kwargs: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("env_id", "n_envs", "vectorization", "kind"),
     [
-        ("CartPole-v1", 1, "auto", SyncVectorEnv),
+        ("CartPole-v1", 1, "auto", InProcessVectorEnv),
         ("CartPole-v1", 2, "auto", CartPoleVectorEnv),
         ("CartPole-v1", 1, "vector_entry_point", CartPoleVectorEnv),
-        ("CartPole-v1", 2, "sync", SyncVectorEnv),
+        ("CartPole-v1", 2, "sync", InProcessVectorEnv),
         ("CartPole-v1", 2, "async", AsyncVectorEnv),
         ("CartPole-v1", 1, "async", AsyncVectorEnv),
-        ("Acrobot-v1", 2, "auto", SyncVectorEnv),
+        ("Acrobot-v1", 2, "auto", InProcessVectorEnv),
         ("sbdqn-tests/Native-v0", 3, "auto", KnownVectorEnv),
         # Its own implementation would not have the wrapper.
-        ("sbdqn-tests/Wrapped-v0", 2, "auto", SyncVectorEnv),
+        ("sbdqn-tests/Wrapped-v0", 2, "auto", InProcessVectorEnv),
     ],
 )
 def test_vectorization_chooses_the_implementation(
@@ -120,7 +121,7 @@ def test_vectorization_chooses_the_implementation(
 
 @pytest.mark.parametrize(
     ("vectorization", "kind"),
-    [("auto", SyncVectorEnv), ("sync", SyncVectorEnv), ("async", AsyncVectorEnv)],
+    [("auto", InProcessVectorEnv), ("sync", InProcessVectorEnv), ("async", AsyncVectorEnv)],
 )
 def test_a_callable_is_called_for_each_environment(vectorization: Any, kind: type[Any]) -> None:
     for env in made(CountingEnv, 2, vectorization, {"lengths": (9,)}):
@@ -128,7 +129,7 @@ def test_a_callable_is_called_for_each_environment(vectorization: Any, kind: typ
         assert env.get_attr("lengths") == ((9,), (9,))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("n_envs", "kind"), [(1, SyncVectorEnv), (2, KnownVectorEnv)])
+@pytest.mark.parametrize(("n_envs", "kind"), [(1, InProcessVectorEnv), (2, KnownVectorEnv)])
 def test_an_id_may_name_the_module_that_registers_it(
     n_envs: int, kind: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
