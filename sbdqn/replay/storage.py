@@ -107,6 +107,7 @@ class Storage:
         self._rows_used = 0
         self._window = np.arange(self.n_steps) * self.n_envs
         self._is_stale = False  # whether records were written with another gamma
+        self._one = np.ones(0, dtype=np.float32)
         self.stored = 0
         self.sampleable = 0
         self.on_change: Callable[[IntArray, bool], None] | None = None
@@ -159,17 +160,31 @@ class Storage:
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
         assert self.sampleable
-        used = self.used
-        index = self._draw_at_most(count, used, rng)
+        index = self._draw_at_most(count, rng)
         while index.size < count:
-            index = np.concatenate((index, self._draw_at_most(count - index.size, used, rng)))
+            index = np.concatenate((index, self._draw_at_most(count - index.size, rng)))
         return index
 
-    def _draw_at_most(self, count: int, used: int, rng: np.random.Generator) -> IntArray:
+    def draw_several(self, size: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Places (count * size,), the same as `count` calls of `draw` one after the other."""
+        before = rng.bit_generator.state
+        index = self._draw_any(count * _with_spare(size), rng).reshape(count, -1)
+        can_be_taken = self._span[index] > 0
+        is_taken = can_be_taken & (can_be_taken.cumsum(axis=1) <= size)
+        taken = index[is_taken]
+        if taken.size < count * size:  # one of the calls would have drawn again
+            rng.bit_generator.state = before
+            taken = np.concatenate([self.draw(size, rng) for _ in range(count)])
+        return taken
+
+    def _draw_at_most(self, count: int, rng: np.random.Generator) -> IntArray:
         """At most `count` sampleable places, of some more that are drawn."""
-        # Generator.integers takes several times as long.
-        index = (rng.random(count + count // 4 + 8) * used).astype(np.int64)
+        index = self._draw_any(_with_spare(count), rng)
         return index[self._span[index] > 0][:count]
+
+    def _draw_any(self, count: int, rng: np.random.Generator) -> IntArray:
+        # Generator.integers takes several times as long.
+        return (rng.random(count) * self.used).astype(np.int64)
 
     def read(self, index: IntArray, weight: Array | None = None) -> Batch:
         """The transitions at sampleable places (B,).
@@ -188,9 +203,7 @@ class Storage:
             reward=self._send(numbers[:, _RETURN]),
             next_obs=self._read_obs(record[:, _FOLLOWING]),
             discount=self._send(numbers[:, _DISCOUNT]),
-            weight=torch.ones(len(index), device=self.device)
-            if weight is None
-            else self._send(weight),
+            weight=self._ones(len(index)) if weight is None else self._send(weight),
             index=torch.from_numpy(index),
         )
 
@@ -343,6 +356,14 @@ class Storage:
             return self._whole.read(place)
         return {name: part.read(place) for name, part in self._parts.items()}
 
+    def _ones(self, count: int) -> Tensor:
+        if not self._on_cpu:
+            return torch.ones(count, device=self.device)
+        if len(self._one) < count:
+            self._one = np.ones(count, dtype=np.float32)
+        # A batch may be written to. Torch takes several times as long to make it.
+        return torch.from_numpy(self._one[:count].copy())
+
     def _send(self, values: Array) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor if self._on_cpu else tensor.to(self.device, non_blocking=True)
@@ -408,6 +429,11 @@ class Storage:
             self._place = int(place[0])
         else:
             self._place[envs] = place
+
+
+def _with_spare(count: int) -> int:
+    """Places to draw so that most likely so many of them are sampleable."""
+    return count + count // 4 + 8
 
 
 def _some(mask: BoolArray) -> bool:
