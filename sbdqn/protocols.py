@@ -295,11 +295,27 @@ class Replay(Protocol):
 
 
 @runtime_checkable
-class DrawsAhead(Replay, Protocol):
-    """Provisional."""
+class AheadReplay(Protocol):
+    """A replay that can draw the batches of several updates at once: that is faster."""
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether no feedback changes what is drawn after it."""
 
     def sample_several(self, batch_size: int, count: int, clock: Clock) -> list[Batch]:
-        """Draw several batches."""
+        """The batches of as many calls of `sample`, all in memory at once."""
+
+
+def ahead(replay: Replay) -> AheadReplay | None:
+    """The replay, if the batches of several updates may be drawn before the first.
+
+    A subclass may have another `sample` or `feedback`, and inherit what is drawn at
+    once without them.
+    """
+    if not isinstance(replay, AheadReplay) or not replay.draws_ahead:
+        return None
+    several, *single = (_depth(replay, n) for n in ("sample_several", "sample", "feedback"))
+    return replay if several <= min(single) else None
 
 
 @runtime_checkable

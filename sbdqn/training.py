@@ -21,7 +21,7 @@ import numpy as np
 from sbdqn.collector import Collector
 from sbdqn.errors import NotReadyError
 from sbdqn.learner import Learner
-from sbdqn.protocols import DrawsAhead, Exploration, Replay, Schedule, value_at
+from sbdqn.protocols import AheadReplay, Exploration, Replay, Schedule, ahead, value_at
 from sbdqn.types import Batch, Clock, Episode, IntArray, Row
 
 _MOST_AT_ONCE = 8  # batches that are drawn together
@@ -132,6 +132,7 @@ class Trainer:
     ) -> None:
         self._make_replay = make_replay
         self._replay: Replay | None = None
+        self._ahead: AheadReplay | None = None  # the same, if it draws several batches at once
         self.learner = learner
         self._cadence = cadence
         self.exploration = exploration
@@ -183,6 +184,7 @@ class Trainer:
         """Where transitions go and batches come from."""
         if self._replay is None:
             self._replay = self._make_replay()
+            self._ahead = ahead(self._replay)
         return self._replay
 
     @property
@@ -331,12 +333,12 @@ class Trainer:
             hooks.on_update()
 
     def _make_together(self, moments: Sequence[int], clock: Clock, shares: Sequence[float]) -> None:
-        replay, batch_size = self.replay, self.cadence.batch_size
-        if len(moments) > 1 and isinstance(replay, DrawsAhead):
-            self._learn_from(replay.sample_several(batch_size, len(moments), clock), shares)
+        batch_size = self.cadence.batch_size
+        if len(moments) > 1 and self._ahead is not None:
+            self._learn_from(self._ahead.sample_several(batch_size, len(moments), clock), shares)
         else:
             for share in shares:
-                self._learn_from([replay.sample(batch_size, clock)], [share])
+                self._learn_from([self.replay.sample(batch_size, clock)], [share])
         self.settle(moments[-1])
 
     def _learn_from(self, batches: Sequence[Batch], shares: Sequence[float]) -> None:

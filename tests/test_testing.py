@@ -968,6 +968,37 @@ class Viewing(Uniform):
         return replay
 
 
+@dataclass(frozen=True)
+class Together(Uniform):
+    """Draws several batches at once, and not as it draws single ones."""
+
+    mistake: str
+
+    def build(self, layout: ReplayLayout) -> Any:
+        replay = super().build(layout)
+        several = replay.sample_several
+
+        def sample_several(batch_size: int, count: int, clock: Clock) -> list[Batch]:
+            batches = several(batch_size, count, clock)
+            return batches[::-1] if self.mistake == "reverses" else batches[1:]
+
+        replay.sample_several = sample_several  # type: ignore[method-assign]
+        return replay
+
+
+@pytest.mark.parametrize(
+    ("mistake", "named"),
+    [
+        ("reverses", "batch 0 of 5, 0 rows later, as `sample` gives it"),
+        ("drops one", "as many batches as asked for, found 4"),
+    ],
+)
+def test_batches_at_once_that_are_not_those_of_single_draws_are_found_out(
+    mistake: str, named: str
+) -> None:
+    failure_of(check_replay, Together(mistake), named=named)
+
+
 def test_a_batch_that_is_a_view_of_the_ring_is_found_out() -> None:
     assert "a slice of it is a view" in failure_of(check_replay, Viewing())
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from sbdqn.errors import ConfigurationError, ReplayMemoryError
 from sbdqn.types import Array, IntArray
+
+Places: TypeAlias = int | IntArray
+"""Rows of a table: the number of a single one, with which Python is faster, or an array."""
 
 _LARGE = 1 << 17  # bytes, beyond which memory is not taken from what is at hand
 _MOST_SPARES = 3
@@ -32,8 +35,8 @@ _REFERENCES_OF_A_SPARE = _references_of_a_spare()
 class Block(Protocol):
     """A preallocated table of rows."""
 
-    def write(self, place: IntArray, values: Array) -> None:
-        """Overwrite the rows at these places."""
+    def write(self, place: Places, values: Array) -> None:
+        """Overwrite the rows at these places with as many values."""
 
     def read(self, place: IntArray) -> Tensor:
         """Copies of the rows at these places, on the device of batches."""
@@ -73,8 +76,8 @@ class HostBlock:
         self._row_bytes = self._values[:1].nbytes
         self._spares: list[Array] = []
 
-    def write(self, place: IntArray, values: Array) -> None:
-        """Overwrite the rows at these places."""
+    def write(self, place: Places, values: Array) -> None:
+        """Overwrite the rows at these places with as many values."""
         self._values[indexing(place)] = values
 
     def read(self, place: IntArray) -> Tensor:
@@ -122,10 +125,11 @@ class DeviceBlock:
         self._values = torch.zeros(shape, dtype=as_torch, device=device)
         self._device = device
 
-    def write(self, place: IntArray, values: Array) -> None:
-        """Overwrite the rows at these places."""
+    def write(self, place: Places, values: Array) -> None:
+        """Overwrite the rows at these places with as many values."""
         sent = torch.from_numpy(np.ascontiguousarray(values))
-        self._values.index_copy_(0, self._send(place), sent.to(self._device, non_blocking=True))
+        index = self._send(np.atleast_1d(place))
+        self._values.index_copy_(0, index, sent.to(self._device, non_blocking=True))
 
     def read(self, place: IntArray) -> Tensor:
         """Copies of the rows at these places."""
@@ -143,12 +147,9 @@ class DeviceBlock:
         return torch.from_numpy(place).to(self._device, non_blocking=True)
 
 
-def indexing(place: IntArray) -> IntArray | slice:
-    """The same places, as a slice where there is one: NumPy is faster with it."""
-    if place.size != 1:
-        return place
-    only = int(place[0])
-    return slice(only, only + 1)
+def indexing(place: Places) -> IntArray | slice:
+    """An index that gives the rows as an array: of one, if the place is a number."""
+    return slice(place, place + 1) if isinstance(place, int) else place
 
 
 def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any], folder: str | os.PathLike[str]) -> Array:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sbdqn.protocols import ObservationPart, ReplayLayout
-from sbdqn.replay.blocks import Block, DeviceBlock, HostBlock
+from sbdqn.replay.blocks import Block, DeviceBlock, HostBlock, Places
 from sbdqn.types import Array, BoolArray, IntArray
 
 _UNKNOWN = 255  # in place of a number of rows: this frame is nowhere in the ring, or too far
@@ -37,7 +37,7 @@ class Part(Protocol):
 
     reach: int
 
-    def write(self, place: IntArray, values: Array) -> None:
+    def write(self, place: Places, values: Array) -> None:
         """Write an observation (k, ...) in each of k columns, below the last one there.
 
         The columns come in order, and so do the rows of a column.
@@ -143,8 +143,9 @@ class StackedPart:
         """Observations that are kept whole at present."""
         return self._n_slots - len(self._free)
 
-    def write(self, place: IntArray, values: Array) -> None:
+    def write(self, place: Places, values: Array) -> None:
         """Write rows."""
+        place = np.atleast_1d(place)
         column = place % self._n_envs
         if column.size == self._n_envs:
             column = slice(None)  # type: ignore[assignment]  # spares copies

@@ -79,10 +79,11 @@ class _ProportionalRule:
     def draw(self, count: int, clock: Clock, rng: np.random.Generator) -> tuple[IntArray, Array]:
         """Places (B,) and their importance weights (B,)."""
         beta = value_at(self._spec.beta, clock)
-        _require_exponent(beta)
+        if beta is not self._spec.beta:  # which was checked
+            _require_exponent(beta)
         place = self._tree.draw(count, rng)
         priority = self._tree.get(place)
-        weight = (priority / priority.min()) ** -beta
+        weight = (priority / priority[priority.argmin()]) ** -beta
         return place, weight.astype(np.float32)
 
     def feedback(self, index: Tensor, surprise: Tensor) -> None:
@@ -94,17 +95,21 @@ class _ProportionalRule:
         Raises:
             NonFiniteError: if a surprise is NaN, infinite or negative.
         """
-        place = np.asarray(index.to("cpu"))
-        size = np.asarray(surprise.detach().to("cpu", torch.float64))
-        if not (size.min() >= 0 and np.isfinite(size.max())):
+        place = index.numpy(force=True)
+        size = _float64(surprise)
+        least, most = size.argmin(), size.argmax()  # of a NaN, if there is one
+        if not (size[least] >= 0 and size[most] < np.inf):
             raise NonFiniteError(
                 f"surprises must be finite and at least 0 to make priorities, and are from "
-                f"{size.min()} to {size.max()}; look for NaN in the observations, at the scale of "
+                f"{size[least]} to {size[most]}; look for NaN in the observations, at the scale of "
                 f"rewards and the learning rate, and at the loss of a head of your own"
             )
         priority = (size + self._spec.epsilon) ** self._spec.alpha
-        self._highest = max(self._highest, float(priority.max()))
-        self._tree.set(place, np.where(self._tree.get(place) > 0, priority, 0.0))
+        self._highest = max(self._highest, float(priority[most]))
+        held = self._tree.get(place)
+        if held[held.argmin()] == 0:
+            priority[held == 0] = 0.0
+        self._tree.set(place, priority)
 
     def state_dict(self) -> dict[str, Any]:
         """The priorities, the highest of all times, and what made them of surprises."""
@@ -131,6 +136,12 @@ class _ProportionalRule:
         self._tree = SumTree(self._storage.size)
         self._tree.set(np.arange(self._storage.used), np.asarray(state["priority"]))
         self._highest = float(state["highest"])
+
+
+def _float64(surprise: Tensor) -> Array:
+    if surprise.dtype != torch.float32:  # NumPy does not know all of them
+        surprise = surprise.double()
+    return surprise.numpy(force=True).astype(np.float64)
 
 
 def _require_exponent(beta: float) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from sbdqn.errors import NotReadyError
 from sbdqn.replay.storage import Storage
-from sbdqn.types import Array, Batch, Clock, IntArray, Row
+from sbdqn.types import Array, Batch, Clock, IntArray, Row, Tensors
 
 
 class DrawRule(Protocol):
@@ -34,6 +34,16 @@ class DrawRule(Protocol):
         """Become what `state_dict` described; the storage has done so before."""
 
 
+@runtime_checkable
+class AheadRule(DrawRule, Protocol):
+    """A rule whose draws do not depend on feedback to those before them."""
+
+    def draw_several(
+        self, size: int, count: int, clock: Clock, rng: np.random.Generator
+    ) -> tuple[IntArray, Array | None]:
+        """What `count` calls of `draw` give, one after the other (count * size,)."""
+
+
 class RingReplay:
     """Draws batches from a `Storage` by a rule.
 
@@ -46,6 +56,7 @@ class RingReplay:
     def __init__(self, storage: Storage, rule: DrawRule, seed: np.random.SeedSequence) -> None:
         self.storage = storage
         self._rule = rule
+        self._ahead = rule if isinstance(rule, AheadRule) else None
         self.seed(seed)
 
     @property
@@ -67,6 +78,11 @@ class RingReplay:
         """Transitions that can be drawn."""
         return self.storage.sampleable
 
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether no feedback changes what is drawn after it."""
+        return self._ahead is not None
+
     def seed(self, seed: np.random.SeedSequence) -> None:
         """Restart the generator."""
         self._rng = np.random.default_rng(seed)
@@ -81,10 +97,27 @@ class RingReplay:
         Raises:
             NotReadyError: if there is nothing to draw.
         """
-        if not self.storage.sampleable:
-            raise NotReadyError("the replay holds no transition that can be sampled yet")
+        self._require_some()
         index, weight = self._rule.draw(batch_size, clock, self._rng)
         return self.storage.read(index, weight)
+
+    def sample_several(self, batch_size: int, count: int, clock: Clock) -> list[Batch]:
+        """The batches of as many calls of `sample`, all in memory at once.
+
+        Raises:
+            NotReadyError: if there is nothing to draw.
+        """
+        if self._ahead is None:
+            return [self.sample(batch_size, clock) for _ in range(count)]
+        self._require_some()
+        index, weight = self._ahead.draw_several(batch_size, count, clock, self._rng)
+        batch = self.storage.read(index, weight)
+        columns = (_split(column, batch_size) for column in batch)
+        return list(map(Batch._make, zip(*columns, strict=True)))
+
+    def _require_some(self) -> None:
+        if not self.storage.sampleable:
+            raise NotReadyError("the replay holds no transition that can be sampled yet")
 
     def feedback(self, index: Tensor, surprise: Tensor) -> None:
         """Tell the rule how surprising the transitions at `index` (B,) were."""
@@ -108,3 +141,12 @@ class RingReplay:
         self.storage.load_state_dict(state["storage"])
         self._rule.load_state_dict(state["rule"])
         self._rng.bit_generator.state = state["rng"]
+
+
+def _split(column: Tensors, size: int) -> Sequence[Tensors]:
+    """Views of the parts, of so many rows each."""
+    if isinstance(column, dict):
+        parts = [_split(part, size) for part in column.values()]
+        return [dict(zip(column, each, strict=True)) for each in zip(*parts, strict=True)]
+    # `Tensor.split` takes longer.
+    return column.view(-1, size, *column.shape[1:]).unbind()

@@ -29,9 +29,9 @@ from torch import Tensor
 from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.observations import take
 from sbdqn.protocols import ObservationPart, ReplayLayout
-from sbdqn.replay.blocks import indexing
+from sbdqn.replay.blocks import Places, indexing
 from sbdqn.replay.parts import Part, nbytes_of, part_of, reach_of
-from sbdqn.types import Array, Arrays, Batch, IntArray, Row, Tensors
+from sbdqn.types import Array, Arrays, Batch, BoolArray, IntArray, Row, Tensors
 
 _OPEN = -1  # a transition whose n-step window is not complete yet
 _NOTHING = 0  # no transition: never written, overwritten, or a last observation
@@ -90,15 +90,24 @@ class Storage:
         numbers = self._record.view(np.float32)  # (T * E, 6)
         self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
         self._return, self._discount = numbers[:, _RETURN], numbers[:, _DISCOUNT]
-        self._reward = np.zeros(self.size, dtype=np.float32)
+        # A return of one reward is that reward.
+        is_sum = layout.n_steps > 1
+        self._reward = np.zeros(self.size, dtype=np.float32) if is_sum else self._return
         self._terminated = np.zeros(self.size, dtype=np.bool_)
         self._span = np.zeros(self.size, dtype=np.int32)
-        self._place = np.arange(self.n_envs)  # of the next observation to act on
-        self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
-        self._rows_used = 0
         self._all = np.arange(self.n_envs)
+        # Of the next observation to act on.
+        self._place: Places = 0 if self.n_envs == 1 else self._all.copy()
+        # To add a number to an array, NumPy makes an array of it each time.
+        of_places: Any = int if self.n_envs == 1 else np.array
+        self._row, self._ring = of_places(self.n_envs), of_places(self.size)
+        self._to_oldest = of_places((self.n_steps - 1) * self.n_envs)  # of the rewards in a window
+        self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
+        self._are_long = False  # whether all episodes are open and have n_steps or more
+        self._rows_used = 0
         self._window = np.arange(self.n_steps) * self.n_envs
         self._is_stale = False  # whether records were written with another gamma
+        self._one = np.ones(0, dtype=np.float32)
         self.stored = 0
         self.sampleable = 0
         self.on_change: Callable[[IntArray, bool], None] | None = None
@@ -108,7 +117,8 @@ class Storage:
     def nbytes(layout: ReplayLayout) -> int:
         """Bytes of memory that a storage of this layout allocates, its file not counted."""
         places = rows_for(layout) * layout.n_envs
-        beside_obs = 3 * 8 + 4 + 1 + 4  # record, reward, terminated, span
+        reward = 4 if layout.n_steps > 1 else 0
+        beside_obs = 3 * 8 + reward + 1 + 4  # record, reward, terminated, span
         obs = sum(nbytes_of(part, places) for part in layout.parts.values())
         return places * beside_obs + (obs if layout.memory.folder is None else 0)
 
@@ -141,27 +151,40 @@ class Storage:
     def add(self, row: Row) -> None:
         """Store the transitions of one step; copies what it keeps."""
         self._require_fit(row)
-        n_valid = np.count_nonzero(row.valid)
-        if n_valid == self.n_envs:
+        if _every(row.valid):
             self._add(self._all, row)
-        elif n_valid:
+        elif _some(row.valid):
             envs = np.flatnonzero(row.valid)
             self._add(envs, Row._make(take(column, envs) for column in row))
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """Places (count,) drawn uniformly, with replacement, of sampleable ones."""
         assert self.sampleable
-        used = self.used
-        index = self._draw_at_most(count, used, rng)
+        index = self._draw_at_most(count, rng)
         while index.size < count:
-            index = np.concatenate((index, self._draw_at_most(count - index.size, used, rng)))
+            index = np.concatenate((index, self._draw_at_most(count - index.size, rng)))
         return index
 
-    def _draw_at_most(self, count: int, used: int, rng: np.random.Generator) -> IntArray:
+    def draw_several(self, size: int, count: int, rng: np.random.Generator) -> IntArray:
+        """Places (count * size,), the same as `count` calls of `draw` one after the other."""
+        before = rng.bit_generator.state
+        index = self._draw_any(count * _with_spare(size), rng).reshape(count, -1)
+        can_be_taken = self._span[index] > 0
+        is_taken = can_be_taken & (can_be_taken.cumsum(axis=1) <= size)
+        taken = index[is_taken]
+        if taken.size < count * size:  # one of the calls would have drawn again
+            rng.bit_generator.state = before
+            taken = np.concatenate([self.draw(size, rng) for _ in range(count)])
+        return taken
+
+    def _draw_at_most(self, count: int, rng: np.random.Generator) -> IntArray:
         """At most `count` sampleable places, of some more that are drawn."""
-        # Generator.integers takes several times as long.
-        index = (rng.random(count + count // 4 + 8) * used).astype(np.int64)
+        index = self._draw_any(_with_spare(count), rng)
         return index[self._span[index] > 0][:count]
+
+    def _draw_any(self, count: int, rng: np.random.Generator) -> IntArray:
+        # Generator.integers takes several times as long.
+        return (rng.random(count) * self.used).astype(np.int64)
 
     def read(self, index: IntArray, weight: Array | None = None) -> Batch:
         """The transitions at sampleable places (B,).
@@ -180,9 +203,7 @@ class Storage:
             reward=self._send(numbers[:, _RETURN]),
             next_obs=self._read_obs(record[:, _FOLLOWING]),
             discount=self._send(numbers[:, _DISCOUNT]),
-            weight=torch.ones(len(index), device=self.device)
-            if weight is None
-            else self._send(weight),
+            weight=self._ones(len(index)) if weight is None else self._send(weight),
             index=torch.from_numpy(index),
         )
 
@@ -193,10 +214,10 @@ class Storage:
             "holds": self._holds(),
             "obs": {name: part.state_dict(used) for name, part in self._parts.items()},
             "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
-            "reward": torch.from_numpy(self._reward[:used]),
+            "reward": torch.from_numpy(np.ascontiguousarray(self._reward[:used])),
             "terminated": torch.from_numpy(self._terminated[:used]),
             "span": torch.from_numpy(self._span[:used]),
-            "row": (self._place // self.n_envs).tolist(),
+            "row": (np.atleast_1d(self._place) // self.n_envs).tolist(),
             "length": self._length.tolist(),
         }
 
@@ -218,8 +239,9 @@ class Storage:
         for name in ("action", "reward", "terminated", "span"):
             getattr(self, f"_{name}")[:used] = np.asarray(state[name])
         self._span[used:] = _NOTHING
-        self._place[:] = np.asarray(state["row"]) * self.n_envs + self._all
+        self._move(self._all, np.asarray(state["row"]) * self.n_envs + self._all)
         self._length[:] = state["length"]
+        self._are_long = _every(self._length >= self.n_steps)
         self._rows_used = used // self.n_envs
         self.stored = int(np.count_nonzero(self._span != _NOTHING))
         complete = np.flatnonzero(self._span > 0)
@@ -262,38 +284,50 @@ class Storage:
 
     def _add(self, envs: IntArray, row: Row) -> None:
         """Store a row that has an entry for each of these environments."""
-        if np.count_nonzero(row.first):
-            starting = envs[row.first]
-            self._close(starting[self._length[starting] > 0])
-            self._write_obs(self._place[starting], take(row.obs, row.first))
-        place = self._place[envs]
+        if _some(row.first):
+            self._begin(envs[row.first], take(row.obs, row.first))
+        is_all = envs is self._all
+        place = self._place if is_all else self._place_of(envs)
+        below = (place + self._row) % self._ring
+        self._write_obs(below, row.next_obs)
         here = indexing(place)
         self._action[here] = row.action
-        self._reward[here] = row.reward
+        self._reward[here] = row.reward.astype(np.float32)
         self._terminated[here] = row.terminated
-        self._span[here] = _OPEN
-        self.stored += envs.size
-        below = (place + self.n_envs) % self.size
-        self._write_obs(below, row.next_obs)
-        self._place[envs] = below
-        length = self._length[envs] + 1
-        self._length[envs] = length
-        self._complete(below[length >= self.n_steps], self.n_steps)
-        ended = row.terminated | row.truncated
-        if np.count_nonzero(ended):
-            self._close(envs[ended])
+        self.stored += len(envs)
+        if is_all:
+            self._place = below
+        else:
+            self._move(envs, below)
+        oldest = place
+        if self.n_steps > 1:
+            self._span[here] = _OPEN
+            oldest = (place - self._to_oldest) % self._ring
+        if self._are_long:
+            self._complete(oldest, below, self.n_steps, row.terminated)
+        else:
+            is_long = self._lengthen(envs)
+            self._complete_where(is_long, oldest, below, self.n_steps, row.terminated)
+        if _some(row.terminated) or _some(row.truncated):
+            ended = row.terminated | row.truncated
+            self._close(envs[ended], row.terminated[ended])
 
-    def _write_obs(self, place: IntArray, obs: Arrays) -> None:
-        lost_place = (place + self._below) % self.size if self._below else place
-        lost_here = indexing(lost_place)
-        overwritten = self._span[lost_here]
-        if np.count_nonzero(overwritten):
-            lost = lost_place[overwritten > 0]
-            self.stored -= int(np.count_nonzero(overwritten))
-            self.sampleable -= lost.size
-            self._span[lost_here] = _NOTHING
-            if lost.size and self.on_change is not None:
-                self.on_change(lost, False)
+    def _begin(self, envs: IntArray, obs: Arrays) -> None:
+        """Write the first observations of episodes; those that are open have been given up."""
+        given_up = envs[self._length[envs] > 0]
+        if given_up.size:
+            self._close(given_up, np.zeros(given_up.size, dtype=np.bool_))
+        self._write_obs(self._place_of(envs), obs)
+
+    def _lengthen(self, envs: IntArray) -> BoolArray:
+        """Count a transition more; says where there are enough for a whole window."""
+        self._length[envs] += 1
+        is_long: BoolArray = self._length >= self.n_steps
+        self._are_long = _every(is_long)
+        return is_long[envs]
+
+    def _write_obs(self, place: Places, obs: Arrays) -> None:
+        self._lose((place + self._below) % self.size if self._below else place)
         if isinstance(obs, dict):
             for name, part in self._parts.items():
                 part.write(place, obs[name])
@@ -301,52 +335,115 @@ class Storage:
             assert self._whole is not None
             self._whole.write(place, obs)
         if self._rows_used < self.rows:
-            self._rows_used = max(self._rows_used, max(place.tolist()) // self.n_envs + 1)
+            lowest = place if isinstance(place, int) else max(place.tolist())
+            self._rows_used = max(self._rows_used, lowest // self.n_envs + 1)
+
+    def _lose(self, place: Places) -> None:
+        """What is overwritten, or lacks what was, is a transition no longer."""
+        here = indexing(place)
+        lost = int(np.count_nonzero(self._span[here]))
+        if lost:
+            # None has an open window: those are close above the newest observations.
+            self.stored -= lost
+            self.sampleable -= lost
+            lost_place = np.atleast_1d(place)[self._span[here] > 0]
+            self._span[here] = _NOTHING
+            if self.on_change is not None:
+                self.on_change(lost_place, False)
 
     def _read_obs(self, place: IntArray) -> Tensors:
         if self._whole is not None:
             return self._whole.read(place)
         return {name: part.read(place) for name, part in self._parts.items()}
 
+    def _ones(self, count: int) -> Tensor:
+        if not self._on_cpu:
+            return torch.ones(count, device=self.device)
+        if len(self._one) < count:
+            self._one = np.ones(count, dtype=np.float32)
+        # A batch may be written to. Torch takes several times as long to make it.
+        return torch.from_numpy(self._one[:count].copy())
+
     def _send(self, values: Array) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor if self._on_cpu else tensor.to(self.device, non_blocking=True)
 
-    def _complete(self, following: IntArray, span: int) -> None:
-        """The transitions `span` rows above these newest observations are complete."""
-        if following.size:
-            place = (following - span * self.n_envs) % self.size
-            self._span[indexing(place)] = span
-            self._write_records(place, following, span)
-            self.sampleable += place.size
-            if self.on_change is not None:
-                self.on_change(place, True)
+    def _complete_where(
+        self,
+        mask: BoolArray,
+        place: Places,
+        following: Places,
+        span: int,
+        terminated: BoolArray,
+    ) -> None:
+        """`_complete` those that the mask is True for, if any."""
+        if _every(mask):
+            self._complete(place, following, span, terminated)
+        elif _some(mask):
+            place, following = np.atleast_1d(place)[mask], np.atleast_1d(following)[mask]
+            self._complete(place, following, span, terminated[mask])
 
-    def _write_records(self, place: IntArray, following: IntArray, span: int | Array) -> None:
+    def _complete(self, place: Places, following: Places, span: int, terminated: BoolArray) -> None:
+        """Windows are complete: of so many rewards, up to these newest observations."""
+        self._write_records(place, following, span, terminated)
+        self._span[indexing(place)] = span
+        self.sampleable += len(terminated)
+        if self.on_change is not None:
+            self.on_change(np.atleast_1d(place), True)
+
+    def _write_records(
+        self, place: Places, following: Places, span: int | Array, terminated: BoolArray
+    ) -> None:
         """Work out what depends on the windows of these transitions."""
         here = indexing(place)
+        discount = self._discounts[span]
+        self._discount[here] = discount * ~terminated if _some(terminated) else discount
         self._following[here] = following
-        if self.n_steps == 1:
-            self._return[here] = self._reward[here]
-            ends = self._terminated[here]
-        else:
-            rewards = self._reward.take(place[:, None] + self._window, mode="wrap")  # (B, n)
-            self._return[here] = (rewards * self._reward_weights[span]).sum(axis=1)
-            ends = self._terminated[following - self.n_envs]
-        self._discount[here] = self._discounts[span] * ~ends
+        if self.n_steps > 1:
+            window = np.add.outer(place, self._window)  # (B, n)
+            rewards = self._reward.take(window, mode="wrap") * self._reward_weights[span]
+            self._return[here] = rewards.sum(axis=-1)
 
     def _write_records_again(self, place: IntArray) -> None:
         span = self._span[place]
-        self._write_records(place, (place + span * self.n_envs) % self.size, span)
+        following = (place + span * self.n_envs) % self.size
+        self._write_records(place, following, span, self._terminated[following - self.n_envs])
 
-    def _close(self, envs: IntArray) -> None:
+    def _close(self, envs: IntArray, terminated: BoolArray) -> None:
         """End the open episodes: all their shorter tails become sampleable."""
-        if not envs.size:
-            return
+        newest, length = self._place_of(envs), self._length[envs]
         for span in range(1, self.n_steps):
-            self._complete(self._place[envs[self._length[envs] >= span]], span)
+            place = (newest - span * self.n_envs) % self.size
+            self._complete_where(length >= span, place, newest, span, terminated)
         self._length[envs] = 0
-        self._place[envs] = (self._place[envs] + self.n_envs) % self.size
+        self._are_long = False
+        self._move(envs, (newest + self._row) % self._ring)
+
+    def _place_of(self, envs: IntArray) -> IntArray:
+        """Where the next observations of these environments to act on belong."""
+        return np.atleast_1d(self._place)[envs]
+
+    def _move(self, envs: IntArray, place: IntArray) -> None:
+        """Let these environments go on at these places."""
+        if isinstance(self._place, int):
+            self._place = int(place[0])
+        else:
+            self._place[envs] = place
+
+
+def _with_spare(count: int) -> int:
+    """Places to draw so that most likely so many of them are sampleable."""
+    return count + count // 4 + 8
+
+
+def _some(mask: BoolArray) -> bool:
+    """Whether one is True; NumPy's `any` takes ten times as long."""
+    return 1 in mask.tobytes()
+
+
+def _every(mask: BoolArray) -> bool:
+    """Whether all are True; NumPy's `all` takes ten times as long."""
+    return 0 not in mask.tobytes()
 
 
 def _refuse(part: ObservationPart, given: Array, of: str = "") -> NoReturn:

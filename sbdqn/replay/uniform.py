@@ -40,6 +40,12 @@ class _UniformRule:
         """Places (B,), all with a weight of 1."""
         return self._storage.draw(count, rng), None
 
+    def draw_several(
+        self, size: int, count: int, clock: Clock, rng: np.random.Generator
+    ) -> tuple[IntArray, None]:
+        """Places (count * B,), all with a weight of 1."""
+        return self._storage.draw_several(size, count, rng), None
+
     def feedback(self, index: Tensor, surprise: Tensor) -> None:
         """Nothing to learn: surprise does not change a uniform draw."""
 

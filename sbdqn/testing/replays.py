@@ -13,7 +13,7 @@ import torch
 
 from sbdqn.encoding import NotEncodableError, decode, encode
 from sbdqn.networks import seeded
-from sbdqn.protocols import ObservationPart, Replay, ReplayLayout, ReplaySpec
+from sbdqn.protocols import ObservationPart, Replay, ReplayLayout, ReplaySpec, ahead
 from sbdqn.testing.counting import CountingEnvs
 from sbdqn.testing.errors import CheckFailedError
 from sbdqn.testing.steps import (
@@ -41,7 +41,8 @@ def check_replay(spec: ReplaySpec) -> None:
     Small replays for 1 and 3 environments and returns of 1 and 3 steps are fed
     with terminations, truncations, unannounced resets and rows that are no
     transitions, until the ring has been overwritten several times. All that is
-    drawn is compared with what happened; then come seeds and the saved state.
+    drawn is compared with what happened; then come seeds, batches that are drawn at
+    once, and the saved state.
 
     Args:
         spec: an object of your class, which builds the replay.
@@ -271,6 +272,24 @@ def _seed_restarts_the_generator(subject: _Subject) -> None:
     expect(is_same(*drawn), "the same draws after the same seed", "other ones", advice)
 
 
+def _several_batches_are_those_that_come_one_by_one(subject: _Subject) -> None:
+    (replay, envs), (single, same_envs) = (subject.built(_CAPACITY) for _ in range(2))
+    together = ahead(replay)
+    if together is None:
+        return
+    for turn in range(20):
+        batches = together.sample_several(8, 5, Clock(1_000, 10, 2_000))
+        expect(len(batches) == 5, "as many batches as asked for", len(batches), "see AheadReplay")
+        for number, batch in enumerate(batches):
+            advice = "draw in the same order; if feedback matters, let draws_ahead be False"
+            expected = f"batch {number} of 5, {turn} rows later, as `sample` gives it"
+            other = _draw(single, 8)
+            expect(is_same(batch, other), expected, "another one", advice)
+            single.feedback(other.index, 10 * torch.rand(8))
+        replay.add(envs.row())
+        single.add(same_envs.row())
+
+
 def _a_loaded_state_continues_to_the_last_bit(subject: _Subject) -> None:
     replay, envs = subject.built(_CAPACITY)
     _feed(replay, envs, 3)
@@ -344,5 +363,6 @@ _STEPS = (
     _gamma_may_be_assigned,
     _the_seed_alone_decides_what_is_drawn,
     _seed_restarts_the_generator,
+    _several_batches_are_those_that_come_one_by_one,
     _a_loaded_state_continues_to_the_last_bit,
 )

@@ -155,6 +155,13 @@ def test_feedback_leaves_the_surprise_as_it_was() -> None:
     assert priorities(replay)[1] == 5.0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_surprise_may_be_of_any_floating_dtype(dtype: torch.dtype) -> None:
+    replay = filled()
+    replay.feedback(torch.tensor([0, 1]), torch.tensor([0.5, 3.5], dtype=dtype))
+    assert priorities(replay) == {0: 1.0, 1: 4.0, 2: 1.0}
+
+
 # -- new transitions ---------------------------------------------------------------------
 
 

@@ -503,9 +503,10 @@ def test_the_state_of_another_replay_is_refused_with_the_numbers(
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((4,), np.float32), ((), np.int64), ((3, 16, 16), np.uint8)]
 )
-def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any) -> None:
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any, n_steps: int) -> None:
     part = ObservationPart(shape, np.dtype(dtype))
-    layout = replace(LAYOUT, obs=part, capacity=20_000, n_envs=3)
+    layout = replace(LAYOUT, obs=part, capacity=20_000, n_envs=3, n_steps=n_steps)
     tracemalloc.start()
     try:
         replay = Uniform().build(layout)
@@ -513,7 +514,8 @@ def test_nbytes_is_what_is_allocated(shape: tuple[int, ...], dtype: Any) -> None
     finally:
         tracemalloc.stop()
     needed = Uniform().nbytes(layout)
-    each = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize + 3 * 8 + 4 + 1 + 4
+    reward = 0 if n_steps == 1 else 4  # which is the return, where that has one
+    each = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize + 3 * 8 + reward + 1 + 4
     assert needed == 3 * (6_667 + 1) * each
     assert needed <= allocated < needed + 10_000  # a few numbers for each environment
     assert replay.sampleable == 0

@@ -8,6 +8,7 @@ from typing import Any, cast
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
@@ -213,6 +214,26 @@ def test_changes_wait_in_little_memory() -> None:
     tracemalloc.stop()
     assert one_by_one < 500_000
     assert all_at_once < 5_000_000
+
+
+def test_what_was_drawn_stays_while_more_is_drawn() -> None:
+    tree = tree_of([1, 1, 1, 1])
+    first = tree.draw(4, at(0.5))
+    tree.set(np.arange(3), 0.0)
+    assert tree.draw(4, at(0.5)).tolist() == [3, 3, 3, 3]
+    assert first.tolist() == [0, 1, 2, 3]
+
+
+def test_a_tree_that_was_first_used_in_inference_mode_goes_on_outside() -> None:
+    with torch.inference_mode():
+        tree = tree_of(np.ones(100))
+        assert tree.draw(4, at(0.5)).tolist() == [12, 37, 62, 87]
+    tree.set(np.arange(50), 0.0)
+    assert tree.draw(2, at(0.0)).tolist() == [50, 75]
+    assert tree.draw(4, at(0.0)).tolist() == [50, 62, 75, 87]
+    with torch.inference_mode():
+        tree.set(np.arange(50), 1.0)
+        assert tree.draw(4, at(0.0)).tolist() == [0, 25, 50, 75]
 
 
 def test_the_same_generator_draws_the_same_places() -> None:
