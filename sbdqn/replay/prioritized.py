@@ -69,6 +69,7 @@ class _ProportionalRule:
         self._spec = spec
         self._storage = storage
         self._tree = SumTree(storage.size)
+        self._epsilon = np.array(self._spec.epsilon)  # makes float64 of what it is added to
         self._highest = 1.0
         storage.on_change = self._follow
 
@@ -96,7 +97,7 @@ class _ProportionalRule:
             NonFiniteError: if a surprise is NaN, infinite or negative.
         """
         place = index.numpy(force=True)
-        size = _float64(surprise)
+        size = _array(surprise)
         least, most = size.argmin(), size.argmax()  # of a NaN, if there is one
         if not (size[least] >= 0 and size[most] < np.inf):
             raise NonFiniteError(
@@ -104,7 +105,7 @@ class _ProportionalRule:
                 f"{size[least]} to {size[most]}; look for NaN in the observations, at the scale of "
                 f"rewards and the learning rate, and at the loss of a head of your own"
             )
-        priority = (size + self._spec.epsilon) ** self._spec.alpha
+        priority = (size + self._epsilon) ** self._spec.alpha
         self._highest = max(self._highest, float(priority[most]))
         held = self._tree.get(place)
         if held[held.argmin()] == 0:
@@ -138,10 +139,11 @@ class _ProportionalRule:
         self._highest = float(state["highest"])
 
 
-def _float64(surprise: Tensor) -> Array:
-    if surprise.dtype != torch.float32:  # NumPy does not know all of them
+def _array(surprise: Tensor) -> Array:
+    """The same as float32 or float64: NumPy does not know all that torch does."""
+    if surprise.dtype != torch.float32:
         surprise = surprise.double()
-    return surprise.numpy(force=True).astype(np.float64)
+    return surprise.numpy(force=True)
 
 
 def _require_exponent(beta: float) -> None:

@@ -97,7 +97,8 @@ class RingReplay:
         Raises:
             NotReadyError: if there is nothing to draw.
         """
-        self._require_some()
+        if not self.storage.sampleable:
+            raise _nothing_to_draw()
         index, weight = self._rule.draw(batch_size, clock, self._rng)
         return self.storage.read(index, weight)
 
@@ -109,15 +110,12 @@ class RingReplay:
         """
         if self._ahead is None:
             return [self.sample(batch_size, clock) for _ in range(count)]
-        self._require_some()
+        if not self.storage.sampleable:
+            raise _nothing_to_draw()
         index, weight = self._ahead.draw_several(batch_size, count, clock, self._rng)
         batch = self.storage.read(index, weight)
         columns = (_split(column, batch_size) for column in batch)
         return list(map(Batch._make, zip(*columns, strict=True)))
-
-    def _require_some(self) -> None:
-        if not self.storage.sampleable:
-            raise NotReadyError("the replay holds no transition that can be sampled yet")
 
     def feedback(self, index: Tensor, surprise: Tensor) -> None:
         """Tell the rule how surprising the transitions at `index` (B,) were."""
@@ -141,6 +139,10 @@ class RingReplay:
         self.storage.load_state_dict(state["storage"])
         self._rule.load_state_dict(state["rule"])
         self._rng.bit_generator.state = state["rng"]
+
+
+def _nothing_to_draw() -> NotReadyError:
+    return NotReadyError("the replay holds no transition that can be sampled yet")
 
 
 def _split(column: Tensors, size: int) -> Sequence[Tensors]:

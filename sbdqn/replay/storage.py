@@ -36,9 +36,14 @@ from sbdqn.types import Array, Arrays, Batch, BoolArray, IntArray, Row, Tensors
 _OPEN = -1  # a transition whose n-step window is not complete yet
 _NOTHING = 0  # no transition: never written, overwritten, or a last observation
 
-# A record is three 64-bit integers, the last of which holds two 32-bit floats.
-_ACTION, _FOLLOWING = 0, 1
-_RETURN, _DISCOUNT = 4, 5
+_RECORD = np.dtype(
+    [
+        ("action", np.int64),
+        ("following", np.int64),  # the place of the observation that is bootstrapped from
+        ("return", np.float32),
+        ("discount", np.float32),
+    ]
+)
 
 
 class Storage:
@@ -62,6 +67,7 @@ class Storage:
             than `n_steps` where the episode ends first; below 1 where there is
             nothing to sample.
         size: places in the ring.
+        used: places that have been written so far, the first ones of the ring.
         on_change: told of places that have become sampleable (True) or are so no
             longer (False), but not by `load_state_dict`; may be assigned.
     """
@@ -86,10 +92,9 @@ class Storage:
         self._only = layout.obs if isinstance(layout.obs, ObservationPart) else None
         self._whole: Part | None = None if self._only is None else self._parts[""]
         self._below = reach * self.n_envs  # from what is written to what is lost by it
-        self._record = np.zeros((self.size, 3), dtype=np.int64)
-        numbers = self._record.view(np.float32)  # (T * E, 6)
-        self._action, self._following = self._record[:, _ACTION], self._record[:, _FOLLOWING]
-        self._return, self._discount = numbers[:, _RETURN], numbers[:, _DISCOUNT]
+        self._record = np.zeros(self.size, dtype=_RECORD)
+        self._action, self._following = self._record["action"], self._record["following"]
+        self._return, self._discount = self._record["return"], self._record["discount"]
         # A return of one reward is that reward.
         is_sum = layout.n_steps > 1
         self._reward = np.zeros(self.size, dtype=np.float32) if is_sum else self._return
@@ -104,10 +109,10 @@ class Storage:
         self._to_oldest = of_places((self.n_steps - 1) * self.n_envs)  # of the rewards in a window
         self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
         self._are_long = False  # whether all episodes are open and have n_steps or more
-        self._rows_used = 0
         self._window = np.arange(self.n_steps) * self.n_envs
         self._is_stale = False  # whether records were written with another gamma
         self._one = np.ones(0, dtype=np.float32)
+        self.used = 0
         self.stored = 0
         self.sampleable = 0
         self.on_change: Callable[[IntArray, bool], None] | None = None
@@ -118,7 +123,7 @@ class Storage:
         """Bytes of memory that a storage of this layout allocates, its file not counted."""
         places = rows_for(layout) * layout.n_envs
         reward = 4 if layout.n_steps > 1 else 0
-        beside_obs = 3 * 8 + reward + 1 + 4  # record, reward, terminated, span
+        beside_obs = _RECORD.itemsize + reward + 1 + 4  # and terminated, and span
         obs = sum(nbytes_of(part, places) for part in layout.parts.values())
         return places * beside_obs + (obs if layout.memory.folder is None else 0)
 
@@ -142,11 +147,6 @@ class Storage:
     def span(self) -> Array:
         """A view (T, E) of what `span` is said to be above."""
         return self._span.reshape(self.rows, self.n_envs)
-
-    @property
-    def used(self) -> int:
-        """Places that have been written so far, the first ones of the ring."""
-        return self._rows_used * self.n_envs
 
     def add(self, row: Row) -> None:
         """Store the transitions of one step; copies what it keeps."""
@@ -183,6 +183,7 @@ class Storage:
         return index[self._span[index] > 0][:count]
 
     def _draw_any(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Places (count,), sampleable or not."""
         # Generator.integers takes several times as long.
         return (rng.random(count) * self.used).astype(np.int64)
 
@@ -195,14 +196,13 @@ class Storage:
         """
         if self._is_stale:
             self._write_records_again(index)
-        record = self._record.take(index, axis=0)  # (B, 3)
-        numbers = record.view(np.float32)  # (B, 6)
+        record = self._record.take(index)  # (B,)
         return Batch(
             obs=self._read_obs(index),
-            action=self._send(record[:, _ACTION]),
-            reward=self._send(numbers[:, _RETURN]),
-            next_obs=self._read_obs(record[:, _FOLLOWING]),
-            discount=self._send(numbers[:, _DISCOUNT]),
+            action=self._send(record["action"]),
+            reward=self._send(record["return"]),
+            next_obs=self._read_obs(record["following"]),
+            discount=self._send(record["discount"]),
             weight=self._ones(len(index)) if weight is None else self._send(weight),
             index=torch.from_numpy(index),
         )
@@ -242,7 +242,7 @@ class Storage:
         self._move(self._all, np.asarray(state["row"]) * self.n_envs + self._all)
         self._length[:] = state["length"]
         self._are_long = _every(self._length >= self.n_steps)
-        self._rows_used = used // self.n_envs
+        self.used = used
         self.stored = int(np.count_nonzero(self._span != _NOTHING))
         complete = np.flatnonzero(self._span > 0)
         self._write_records_again(complete)
@@ -292,7 +292,7 @@ class Storage:
         self._write_obs(below, row.next_obs)
         here = indexing(place)
         self._action[here] = row.action
-        self._reward[here] = row.reward.astype(np.float32)
+        self._reward[here] = row.reward
         self._terminated[here] = row.terminated
         self.stored += len(envs)
         if is_all:
@@ -334,9 +334,9 @@ class Storage:
         else:
             assert self._whole is not None
             self._whole.write(place, obs)
-        if self._rows_used < self.rows:
+        if self.used < self.size:
             lowest = place if isinstance(place, int) else max(place.tolist())
-            self._rows_used = max(self._rows_used, lowest // self.n_envs + 1)
+            self.used = max(self.used, (lowest // self.n_envs + 1) * self.n_envs)
 
     def _lose(self, place: Places) -> None:
         """What is overwritten, or lacks what was, is a transition no longer."""

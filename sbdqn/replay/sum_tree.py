@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sbdqn.types import Array, IntArray
 
-_SHIFT = 5
-_WIDTH = 1 << _SHIFT  # places, or sums, of a block: the fastest for batches of 32 to 64
+_SHIFT = np.array(5)  # of a number, NumPy would make an array each time
+_WIDTH = 1 << 5  # places, or sums, of a block: the fastest for batches of 32 to 64
 _MOST_AT_TOP = 4096  # to cumulate more of them takes longer than to go down a level
 _MOST_WAITING = 512  # places whose sums wait for the next draw
 
@@ -105,13 +105,14 @@ class SumTree:
         block = place >> _SHIFT
         if block.size > len(self._levels[0]):
             block = np.arange(len(self._levels[0]))
-        _sum(self._levels[0], block, self._sums[0])
-        for level, sums in zip(self._levels[1:], self._sums[1:], strict=True):
-            block = block >> _SHIFT
-            _sum(level, block, sums)
-        last = int(block[block.argmax()])
-        if last >= len(self._through):
-            self._use(last + 1)
+        for level, sums in zip(self._levels, self._sums, strict=True):
+            sums[block] = np.add.reduce(level.take(block, axis=0), axis=1)
+            if sums is not self._sums[-1]:
+                block = block >> _SHIFT
+        if len(self._through) < len(self._sums[-1]):
+            last = int(block[block.argmax()])
+            if last >= len(self._through):
+                self._use(last + 1)
         self._is_cumulative = False
 
     def _use(self, count: int) -> None:
@@ -140,30 +141,27 @@ class _Descent:
         self._through = np.zeros((count, _WIDTH))  # sums up to each child, with it
         self._tensors = _tensors(self._blocks, self._through)
         self._is_beyond = np.zeros((count, _WIDTH), dtype=np.bool_)
+        self._ends_beyond = self._is_beyond[:, -1]
 
     def into(self, level: Array, index: IntArray) -> IntArray:
-        """Children (B,) that the mass falls on, of the blocks (B,) of a level."""
+        """Children (B,) that the mass falls on; overwrites their blocks (B,) of a level."""
         level.take(index, axis=0, out=self._blocks, mode="clip")
         blocks, through = self._tensors
         torch.cumsum(blocks, 1, out=through)
         beyond = np.greater(self._through, self._column, out=self._is_beyond)
-        if 0 in beyond[:, -1].tobytes():
+        if 0 in self._ends_beyond.tobytes():
             # Rounding has put a mass at the end of its block, or after it.
             np.minimum(self.mass, np.nextafter(self._through[:, -1], 0.0), out=self.mass)
             np.greater(self._through, self._column, out=beyond)
         self._child: IntArray = beyond.argmax(axis=1)
-        place: IntArray = (index << _SHIFT) + self._child
-        return place
+        index <<= _SHIFT
+        index += self._child
+        return index
 
     def leave_behind(self) -> None:
         """Take what lies before the child off the mass."""
         before = self._through[self.row, self._child - 1]
         self.mass -= np.where(self._child > 0, before, 0.0)
-
-
-def _sum(level: Array, block: IntArray, sums: Array) -> None:
-    """Write the sums of these blocks."""
-    sums[block] = np.add.reduce(level.take(block, axis=0), axis=1)
 
 
 def _tensors(values: Array, through: Array) -> tuple[Tensor, Tensor]:
