@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("learner", "collector", "encoding"),
-    ("training", "policy", "evaluation", "persistence"),
+    ("training", "policy", "evaluation", "persistence", "threads"),
     ("callbacks", "specs"),
     ("session", "assembly", "parameters", "recipes"),
     ("own_loop", "reconfiguration"),
