@@ -1,6 +1,6 @@
 """Atari beside Stable-Baselines3: the memory of a replay, and steps per second on Breakout.
 
-    pip install -e ".[atari,bench]" opencv-python-headless psutil
+    pip install -e ".[atari,bench]" opencv-python-headless
     python benchmarks/atari.py memory
     python benchmarks/atari.py speed
 

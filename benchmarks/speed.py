@@ -1,128 +1,134 @@
 """Environment steps and updates per second, side by side with Stable-Baselines3.
 
-Each measurement is a process of its own with one torch thread; the libraries
-take turns, so a machine that changes its speed changes it for both. Both sides
-get the same hyperparameters and must report the same number of updates.
+Each measurement is a process of its own with one torch thread; the agents take
+turns, so a machine that changes its speed changes it for all. All get the same
+hyperparameters and must make the same number of updates. What is compiled is
+compiled before the clock starts.
 
     pip install -e ".[bench]"
-    python benchmarks/speed.py
+    python benchmarks/speed.py                  # the table
+    python benchmarks/speed.py --profile        # where our own time goes
+    python benchmarks/speed.py --endurance      # long runs, and their memory
+    python benchmarks/speed.py --start-up       # what `import sbdqn` costs
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
-LIBRARIES = ("sbdqn", "stable_baselines3")
-WARM_UP_STEPS = 1_000
+from works import SB3, WORKS, Agent, Work, model_of
+
+ROUND = 1_280  # a multiple of every `train_freq` and number of environments
+WARM_UP = 4 * ROUND
+YARDSTICK = 3_200  # steps/s of SB3's defaults, on the machine that figures are scaled to
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+Result = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Work:
-    """Hyperparameters that both libraries get, by SB3's names."""
-
-    batch_size: int
-    train_freq: int
-    gradient_steps: int = 1
-    learning_starts: int = 100
-    learning_rate: float = 1e-4
-    buffer_size: int = 100_000
-    target_update_interval: int = 10_000
-    tau: float = 1.0
-    exploration_fraction: float = 0.1
-    exploration_final_eps: float = 0.05
-
-
-WORKS = {
-    "SB3's defaults": Work(batch_size=32, train_freq=4),
-    "an update every step": Work(batch_size=64, train_freq=1),
-}
-
-
-def model_of(library: str, work: Work) -> Any:
-    """The same agent in either library."""
-    if library == "stable_baselines3":
-        from stable_baselines3 import DQN as SB3DQN
-
-        return SB3DQN(
-            "MlpPolicy",
-            "CartPole-v1",
-            seed=0,
-            device="cpu",
-            policy_kwargs={"net_arch": [64, 64]},
-            **asdict(work),
-        )
-    from sbdqn import DQN
-
-    return DQN(
-        "MlpPolicy",
-        "CartPole-v1",
-        seed=0,
-        device="cpu",
-        policy_kwargs={"net_arch": [64, 64], "layer_norm": False},
-        backup="greedy",
-        n_steps=1,
-        gamma=0.99,
-        max_grad_norm=10.0,
-        loss="huber",
-        **asdict(work),
-    )
-
-
-def measure(library: str, work: Work, steps: int) -> dict[str, float]:
-    """Train in this process, after a warm-up, and count."""
+def measure(agent: Agent, work: Work, steps: int) -> Result:
+    """Work in this process, after a warm-up, and count."""
     import torch
 
     torch.set_num_threads(1)
-    model = model_of(library, work)
-    model.learn(WARM_UP_STEPS)
-    updates_before = model._n_updates
+    model = model_of(agent, work)
+    model.learn(WARM_UP)
+    if work.is_acting:
+        return {"steps_per_s": predictions_per_second(model, steps), "updates": 0}
+    updates_before, steps_before = model._n_updates, model.num_timesteps
     started = time.perf_counter()
     model.learn(steps, reset_num_timesteps=False)
     seconds = time.perf_counter() - started
     updates = model._n_updates - updates_before
-    return {"steps_per_s": steps / seconds, "updates_per_s": updates / seconds, "updates": updates}
+    return {
+        "steps_per_s": (model.num_timesteps - steps_before) / seconds,
+        "updates_per_s": updates / seconds,
+        "updates": updates,
+    }
 
 
-def measure_elsewhere(library: str, name: str, steps: int) -> dict[str, float]:
+def predictions_per_second(model: Any, calls: int) -> float:
+    """How often actions for one observation are predicted."""
+    space = model.observation_space
+    observations = [space.sample() for _ in range(calls)]
+    model.predict(observations[0], deterministic=True)
+    started = time.perf_counter()
+    for observation in observations:
+        model.predict(observation, deterministic=True)
+    return calls / (time.perf_counter() - started)
+
+
+def measure_elsewhere(name: str, agent: Agent, steps: int) -> Result:
     """`measure` in a process of its own."""
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--worker", library, "--work", name, "--steps", str(steps)]
-    done = subprocess.run(
-        command, env={**os.environ, **threads}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{library} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    command = [sys.executable, __file__, "--work", name, "--steps", str(steps)]
+    command += ["--worker", json.dumps(agent)]
+    result: Result = json.loads(output_of(command))
     return result
 
 
-def compare(name: str, steps: int, repeats: int) -> str:
-    """A table row for one kind of work."""
-    results: dict[str, list[dict[str, float]]] = {library: [] for library in LIBRARIES}
+def output_of(command: list[str]) -> str:
+    """The last line that a process prints; ends this one if that one fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{command} failed:\n{done.stderr}")
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+def compare(name: str, steps: int, repeats: int) -> tuple[list[str], list[str]]:
+    """Table rows for one kind of work, the first agent being the reference; and remarks."""
+    work = WORKS[name]
+    results: dict[Agent, list[Result]] = {agent: [] for agent in work.agents}
+    yardsticks: list[float] = []
     for _ in range(repeats):
-        for library in LIBRARIES:
-            results[library].append(measure_elsewhere(library, name, steps))
-    updates = {int(each["updates"]) for runs in results.values() for each in runs}
-    if len(updates) != 1:
-        sys.exit(f"{name}: the libraries made different numbers of updates: {updates}")
-    ours, theirs = ([run["steps_per_s"] for run in results[library]] for library in LIBRARIES)
-    our_updates, their_updates = (
-        statistics.median(run["updates_per_s"] for run in results[library]) for library in LIBRARIES
-    )
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    return (
-        f"| {name} | {spread(ours)} | {spread(theirs)} | {our_updates:.0f} | "
-        f"{their_updates:.0f} | {spread(ratios, 2)} |"
-    )
+        if work.is_scaled:
+            yardsticks.append(measure_elsewhere("defaults", SB3, steps)["steps_per_s"])
+        for agent, runs in results.items():
+            runs.append(measure_elsewhere(name, agent, steps))
+    require_equal_updates(work, results)
+    reference = [run["steps_per_s"] for run in results[work.agents[0]]]
+    rows, remarks = [], []
+    for agent, runs in results.items():
+        speeds = [run["steps_per_s"] for run in runs]
+        updating = "" if work.is_acting else spread([run["updates_per_s"] for run in runs])
+        ratio = "1" if agent is work.agents[0] else spread(ratios(speeds, reference), 2)
+        rows.append(f"| {work.title} | {agent.name} | {spread(speeds)} | {updating} | {ratio} |")
+        if work.is_scaled:
+            scaled = spread([YARDSTICK * ratio for ratio in ratios(speeds, yardsticks)])
+            remarks.append(
+                f"{work.title}, {agent.name}: {scaled} steps/s where SB3's defaults run at "
+                f"{YARDSTICK} steps/s"
+            )
+    return rows, remarks
+
+
+def require_equal_updates(work: Work, results: dict[Agent, list[Result]]) -> None:
+    """Stop if the agents did not do the same work."""
+    updates = {agent.name: {int(run["updates"]) for run in runs} for agent, runs in results.items()}
+    every = set.union(*updates.values())
+    # Several environments do not end at a number of steps, but with the step that reaches it.
+    tolerated = work.rounds if work.n_envs > 1 else 0
+    if max(every) - min(every) > tolerated:
+        sys.exit(f"{work.title}: the numbers of updates differ: {updates}")
+
+
+def ratios(values: list[float], references: list[float]) -> list[float]:
+    """Each value by the reference of the same turn."""
+    return [value / reference for value, reference in zip(values, references, strict=True)]
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """Median, lowest and highest."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def versions() -> str:
@@ -136,29 +142,81 @@ def versions() -> str:
     )
 
 
-def spread(values: list[float], digits: int = 0) -> str:
-    """Median, lowest and highest."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def table(names: list[str], steps: int, repeats: int) -> None:
+    """Measure the kinds of work, and print a table."""
+    print(f"median (lowest to highest) of {repeats} runs of {steps} steps\n")
+    print("| CartPole-v1 | agent | steps/s (calls/s of `predict`) | updates/s | ratio |")
+    print("|---|---|---|---|---|")
+    remarks = []
+    for name in names:
+        rows, more = compare(name, steps, repeats)
+        print(*rows, sep="\n", flush=True)
+        remarks += more
+    if remarks:
+        print("", *remarks, sep="\n")
+
+
+def start_up(repeats: int) -> None:
+    """What `import sbdqn` costs beside torch and gymnasium, whole processes in turns.
+
+    Their objects are so many that Python's garbage collector goes through them again when a few
+    more come, whoever makes them; so the same is measured without it.
+    """
+    imports = ("import torch, gymnasium", "import sbdqn")
+    programs = [f"{first}{each}" for first in ("", "import gc; gc.disable(); ") for each in imports]
+    seconds: dict[str, list[float]] = {program: [] for program in programs}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
+    for turn in range(repeats + 1):
+        for program, times in seconds.items():
+            started = time.perf_counter()
+            output_of([sys.executable, "-c", program])
+            if turn:  # the first one compiles, and reads from the disk
+                times.append(time.perf_counter() - started)
+    print(f"median (lowest to highest) of {repeats} processes\n")
+    print("| program | s | ratio | ratio of the lowest |")
+    print("|---|---|---|---|")
+    for place, (program, times) in enumerate(seconds.items()):
+        reference = seconds[programs[place // 2 * 2]]
+        lowest = min(times) / min(reference)
+        ratio = spread(ratios(times, reference), 2)
+        print(f"| `{program}` | {spread(times, 2)} | {ratio} | {lowest:.2f} |")
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20_000, help="timed steps in a measurement")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each library")
-    parser.add_argument("--worker", choices=LIBRARIES, help=argparse.SUPPRESS)
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", choices=list(WORKS), help="only this kind of work")
+    parser.add_argument("--steps", type=int, help="timed steps in a measurement (20480)")
+    parser.add_argument("--repeats", type=int, help="measurements of each agent (5)")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--profile", action="store_true", help="parts of a step, with their floors")
+    modes.add_argument("--endurance", action="store_true", help="runs of 500,000 and 1,000,000")
+    modes.add_argument("--start-up", action="store_true", help="20 imports")
+    parser.add_argument("--compile", action="store_true", help="of the profile or the endurance")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ.update(ONE_THREAD)  # before anything is imported that counts threads
+    steps = ROUND * math.ceil((options.steps or 16 * ROUND) / ROUND)
     if options.worker:
-        print(json.dumps(measure(options.worker, WORKS[options.work], options.steps)))
+        agent = Agent(*json.loads(options.worker))
+        print(json.dumps(measure(agent, WORKS[options.work], steps)))
         return
     print(versions())
-    print(f"median (lowest to highest) of {options.repeats} runs of {options.steps} steps\n")
-    print("| CartPole-v1, 64x64 | steps/s | SB3 steps/s | updates/s | SB3 updates/s | ratio |")
-    print("|---|---|---|---|---|---|")
-    for name in [options.work] if options.work else WORKS:
-        print(compare(name, options.steps, options.repeats), flush=True)
+    if options.profile:
+        import step_parts
+
+        step_parts.report(options.work or "defaults", steps, options.compile)
+    elif options.endurance:
+        import endurance
+
+        endurance.report(options.steps or 500_000, options.compile, output_of)
+    elif options.start_up:
+        start_up(options.repeats or 20)
+    else:
+        names = [options.work] if options.work else list(WORKS)
+        table(names, steps, options.repeats or 5)
 
 
 if __name__ == "__main__":

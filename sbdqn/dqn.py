@@ -9,6 +9,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -59,6 +60,7 @@ from sbdqn.protocols import (
 )
 from sbdqn.representation import represent_call
 from sbdqn.session import LearnSession
+from sbdqn.threads import threads_to_learn_with, torch_threads
 from sbdqn.training import Trainer
 from sbdqn.types import Episode, FloatArray, Purpose
 
@@ -124,6 +126,9 @@ class DQN:
         overlap: whether updates are made while environments step that can do so in
             the background: `"async"` ones and ALE's. Their actions are then chosen
             before the updates that the last step made due, not after them.
+        threads: that torch uses while the model learns: a number, None for as many
+            as it uses anyway, or `"auto"` for one where more would not pay, with
+            small networks on the CPU. Afterwards it uses as many as before.
 
     Raises:
         ConfigurationError: if a parameter is out of its range.
@@ -164,6 +169,7 @@ class DQN:
     seed = Parameter["int | None"]()
     compile = Parameter[bool]()
     overlap = Parameter[bool]()
+    threads = Parameter['int | Literal["auto"] | None']()
 
     def __init__(
         self,
@@ -201,6 +207,7 @@ class DQN:
         device: str | torch.device = "auto",
         compile: bool = False,
         overlap: bool = True,
+        threads: int | Literal["auto"] | None = "auto",
     ) -> None:
         given = locals()
         self.load = _refuse_to_load  # type: ignore[method-assign]
@@ -440,7 +447,8 @@ class DQN:
             trainer.exploration = specs.resolve_exploration(self._parameters, steps)
         self._open_log(tb_log_name, reset_num_timesteps)
         self._own_loop = None  # its episodes do not continue those of this call
-        session.run(trainer.num_timesteps + steps)
+        with self._learning_threads():
+            session.run(trainer.num_timesteps + steps)
         return self
 
     def remember_episodes(self, episodes: list[Episode]) -> None:
@@ -512,7 +520,9 @@ class DQN:
         Raises:
             NotReadyError: if the replay holds nothing to learn from.
         """
-        self._verbs().train(_positive_steps(gradient_steps))
+        count = _positive_steps(gradient_steps)
+        with self._learning_threads():
+            self._verbs().train(count)
 
     # -- prediction ------------------------------------------------------------
 
@@ -906,6 +916,9 @@ class DQN:
                 self._seeds,
             )
         return self._parts
+
+    def _learning_threads(self) -> AbstractContextManager[None]:
+        return torch_threads(threads_to_learn_with(self.threads, self.learner, self.batch_size))
 
     def ready_collector(self) -> Collector:
         """What steps the environment, with observations to act on."""

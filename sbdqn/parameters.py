@@ -147,6 +147,11 @@ def _boolean(name: str, value: object) -> None:
         _fail(name, value, "True or False")
 
 
+def _threads(name: str, value: object) -> None:
+    if value is not None and value != "auto":
+        _integer(1, also=", 'auto' or None")(name, value)
+
+
 def _memory(name: str, value: object) -> None:
     if not isinstance(value, Memory):
         _fail(name, value, "a sbdqn.memory.Memory, such as Memory(device='cpu')")
@@ -209,6 +214,7 @@ CHECKS: dict[str, Check] = {
     "device": _device,
     "compile": _boolean,
     "overlap": _boolean,
+    "threads": _threads,
 }
 
 

@@ -19,6 +19,7 @@ from sbdqn.learner import Learner
 from sbdqn.networks import MlpPolicy
 from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import Uniform
+from sbdqn.threads import threads_to_learn_with
 from sbdqn.types import Batch, Clock, Row
 from tests.replay.test_storage import LAYOUT, add_both_until
 from tests.test_learner import make_learner, random_batch
@@ -50,6 +51,10 @@ def test_the_same_seed_gives_the_same_weights(n_envs: int) -> None:
     first, second = (trained(n_envs=n_envs) for _ in range(2))
     assert first.device.type == "cuda"
     assert all(map(torch.equal, weights(first), weights(second)))
+
+
+def test_torch_keeps_its_threads() -> None:
+    assert threads_to_learn_with("auto", trained().learner, 1) is None
 
 
 @pytest.mark.parametrize("gamma", [0.99, 0.5])

@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("learner", "collector", "encoding"),
-    ("training", "policy", "evaluation", "persistence"),
+    ("training", "policy", "evaluation", "persistence", "threads"),
     ("callbacks", "specs"),
     ("session", "assembly", "parameters", "recipes"),
     ("own_loop", "reconfiguration"),
@@ -214,6 +214,44 @@ def test_importing_the_package_brings_no_logger_bar_plot_or_pickler_with_it() ->
     brought = set(json.loads(run.stdout))
     assert "sbdqn" in brought
     assert brought - sys.stdlib_module_names - {"sbdqn"} == set()
+
+
+HEAVY = (
+    *("ale_py", "cloudpickle", "cv2", "matplotlib", "multiprocessing.managers", "pandas", "pygame"),
+    *("rich", "scipy", "sympy", "tensorboard", "torch._dynamo", "torch._inductor"),
+    *("torch.utils.tensorboard", "tqdm"),
+)
+BROUGHT = """
+import sys
+import gymnasium, torch
+{theirs}
+before = set(sys.modules)
+import sbdqn
+{ours}
+print("\\n".join(set(sys.modules) - before))
+"""
+THEIR_PARTS = """
+gymnasium.make("CartPole-v1").reset()
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # brings torch's compiler
+"""
+TRAINING = """
+model = sbdqn.DQN("MlpPolicy", "CartPole-v1", learning_starts=8, batch_size=4, n_steps=1)
+model.learn(20)
+assert model._n_updates == 3
+model.predict(model.observation_space.sample())
+"""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("", ""), (THEIR_PARTS, TRAINING)], ids=["import", "train"]
+)
+def test_nothing_heavy_is_imported_before_it_is_used(theirs: str, ours: str) -> None:
+    code = BROUGHT.format(theirs=theirs, ours=ours)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    brought = run.stdout.split()
+    assert "sbdqn.dqn" in brought
+    assert [name for name in brought if f"{name}.".startswith(tuple(f"{h}." for h in HEAVY))] == []
 
 
 def test_the_core_can_be_imported_without_the_package_around_it() -> None:

@@ -116,6 +116,11 @@ RANGES: dict[str, Range] = {
     ),
     "compile": Range("True or False", [True, False], [1, 0, "yes", None]),
     "overlap": Range("True or False", [True, False], [1, 0, "yes", None]),
+    "threads": Range(
+        "an integer of at least 1, 'auto' or None",
+        ["auto", None, 1, np.int64(4)],
+        [0, -1, 1.0, True, "all"],
+    ),
 }
 GOOD = [(name, value) for name, each in RANGES.items() for value in each.good]
 BAD = [(name, value) for name, each in RANGES.items() for value in each.bad]
@@ -173,6 +178,7 @@ OTHERS: dict[str, list[Any]] = {
     "device": ["cpu", torch.device("cpu")],
     "compile": [True],
     "overlap": [False],
+    "threads": [1, None],
 }
 CHOICES = [(name, value) for name, values in OTHERS.items() for value in values]
 

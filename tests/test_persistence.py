@@ -259,6 +259,7 @@ VALUES: dict[str, list[Any]] = {
     "device": ["cpu", torch.device("cpu")],
     "compile": [True],
     "overlap": [False],
+    "threads": [2, None],
 }
 
 
