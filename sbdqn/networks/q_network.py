@@ -45,7 +45,8 @@ class _Plain(NamedTuple):
         encoder: from observations to features.
         chain: from those to what the output gives a shape.
         output: gives it.
-        modules: all of them as they were built.
+        children: of the network and its parts by name, as they are now.
+        built: the same as they were built.
         hooks: theirs; filled when somebody registers one.
         width: of the widest layer.
     """
@@ -53,7 +54,8 @@ class _Plain(NamedTuple):
     encoder: Encoder
     chain: Chain
     output: LinearOutput
-    modules: list[nn.Module]
+    children: list[dict[str, nn.Module]]
+    built: list[dict[str, nn.Module]]
     hooks: list[Mapping[int, Any]]
     width: int
 
@@ -138,7 +140,7 @@ class QNetwork(nn.Module):
         hooked a part.
         """
         plain = self._plain
-        return plain is not None and not any(plain.hooks) and _modules(self) == plain.modules
+        return plain is not None and plain.children == plain.built and not any(plain.hooks)
 
     @property
     def was_plain(self) -> bool:
@@ -158,7 +160,8 @@ class QNetwork(nn.Module):
         if not self._is_checked:
             return False
         assert self._plain is not None
-        return self._plain.chain.find_weights()
+        self._plain.chain.find_arrays()
+        return self._plain.chain.learns
 
     def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
         """`predict`, and what `differentiate` wants; of a network that `is_plain`."""
@@ -188,7 +191,7 @@ class QNetwork(nn.Module):
         if not (self._is_checked and purpose is Purpose.ACT):
             if not self.is_plain:
                 return None
-            plain.chain.find_weights()
+            plain.chain.find_arrays()
         values = plain.chain.run_on_array(obs)
         if values is None:
             return None
@@ -224,21 +227,22 @@ def _may_have_modes(layer: nn.Module) -> bool:
     return not is_ours and kind not in _SAME_IN_TRAINING_AND_EVALUATION
 
 
-def _modules(network: nn.Module) -> list[nn.Module]:
-    parts: Any = network._modules
-    own = (parts["trunk"]._modules, parts["output"]._modules)
-    return [*parts.values(), *own[0].values(), *own[1].values()]
+def _children(module: nn.Module) -> list[Any]:
+    return list(module._modules.values())  # `children()` leaves out what is there twice
 
 
 def _plain_parts(network: nn.Module) -> _Plain | None:
     """The parts, if they are our own and `Chain` knows all layers with weights."""
-    modules = _modules(network)
-    encoder, trunk, output, *layers = modules
+    encoder, trunk, output, *layers = _children(network)
+    layers += [*_children(trunk), *_children(output)]
     if not Chain.knows(layers):
         return None
     if type(encoder) is Encoder and type(trunk) is Mlp and type(output) is LinearOutput:
+        modules = [encoder, trunk, output, *layers]
+        children: Any = [module._modules for module in (network, *modules)]
+        built = [dict(each) for each in children]
         width = max(layer.out_features for layer in layers if isinstance(layer, nn.Linear))
-        return _Plain(encoder, Chain(layers), output, modules, _hooks(modules), width)
+        return _Plain(encoder, Chain(layers), output, children, built, _hooks(modules), width)
     return None
 
 

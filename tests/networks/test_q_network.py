@@ -197,6 +197,15 @@ def exchange_output(network: QNetwork) -> None:
     network.output.linear = nn.Linear(8, 3)
 
 
+class Tenfold(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 10 * weight
+
+
+def parametrize_a_layer(network: QNetwork) -> None:
+    nn.utils.parametrize.register_parametrization(network.trunk[0], "weight", Tenfold())
+
+
 def hook_encoder(network: QNetwork) -> None:
     network.encoder.register_forward_hook(lambda *given: 10 * given[2])
 
@@ -216,7 +225,7 @@ def hook_backward(network: QNetwork) -> None:
 @pytest.mark.parametrize(
     "touch",
     [
-        *(exchange_trunk, exchange_a_layer, exchange_output),
+        *(exchange_trunk, exchange_a_layer, exchange_output, parametrize_a_layer),
         *(hook_encoder, hook_trunk_before, hook_linear, hook_backward),
     ],
 )
