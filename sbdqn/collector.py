@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
+from torch import Tensor
 
 from sbdqn.errors import NonFiniteError
 from sbdqn.networks import QNetwork
@@ -261,7 +262,12 @@ def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
 
 
 def _sent(obs: Arrays, device: torch.device) -> Tensors:
-    return apply(lambda part: torch.from_numpy(part).to(device), obs)
+    return apply(lambda part: _tensor_of(part).to(device), obs)
+
+
+def _tensor_of(part: Array) -> Tensor:
+    # torch takes neither negative strides nor arrays that cannot be written to.
+    return torch.from_numpy(np.require(part, requirements=["C", "W"]))
 
 
 def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, Any]:

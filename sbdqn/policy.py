@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from sbdqn.collector import q_of
 from sbdqn.envs import ObservationAdapter
 from sbdqn.networks import QNetwork
-from sbdqn.observations import apply
 from sbdqn.types import Arrays, FloatArray, Purpose, Tensors
 
 
@@ -43,6 +42,7 @@ class Policy(nn.Module):
         self.q_net_target = q_net_target
         self.device = device
         self.adapter = ObservationAdapter(observation_space)
+        self._start = np.int64(action_space.start)
 
     def forward(self, obs: Tensors) -> Tensor:
         """Greedy actions (B,) of observations (B, ...), counted from 0."""
@@ -58,8 +58,8 @@ class Policy(nn.Module):
     ) -> tuple[Any, Any]:
         """The greedy action; see `DQN.predict`. `deterministic` changes nothing here."""
         batch, single = self.adapter.batch(observation)
-        actions = self.q_of(batch).argmax(axis=1) + np.int64(self.action_space.start)
-        return (actions[0] if single else actions), state
+        best = self.q_of(batch).argmax(axis=1)
+        return (best[0] if single else best) + self._start, state
 
     def q_values(self, observation: Any) -> FloatArray:
         """Expected returns; see `DQN.q_values`."""
@@ -69,6 +69,5 @@ class Policy(nn.Module):
 
     def q_of(self, batch: Arrays, purpose: Purpose = Purpose.EVALUATE) -> FloatArray:
         """Expected returns (B, A) of observations (B, ...) as they are stored."""
-        # torch takes neither negative strides nor arrays that cannot be written to.
-        writable = apply(lambda part: np.require(part, requirements=["C", "W"]), batch)
-        return q_of(self.q_net, writable, purpose)
+        network: Any = self._modules["q_net"]  # an attribute of a module is slow to look up
+        return q_of(network, batch, purpose)

@@ -191,6 +191,7 @@ class _Part:
         self._shape: tuple[int, ...] = tuple(space.shape or ())
         given = np.dtype(space.dtype)
         self._dtype: np.dtype[Any] = _STORED_AS.get(given, given)
+        self._bounds = _category_bounds(space)
 
     @property
     def layout(self) -> ObservationPart:
@@ -250,7 +251,7 @@ class _Part:
         return self._in_range(values.astype(self._dtype))
 
     def _in_range(self, values: Array) -> Array:
-        low, high = _category_bounds(self._space)
+        low, high = self._bounds
         if low is not None and ((values < low) | (values > high)).any():
             raise SpaceError(f"got an observation outside of {self._space}{self._of}: {values!r}")
         return values

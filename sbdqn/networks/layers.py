@@ -64,7 +64,7 @@ class Chain:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the steps on arrays, which are made when they are needed."""
-        return {**self.__dict__, "_steps": [], "_steps_are_of": []}
+        return {**self.__dict__, "_weights": [], "_steps": [], "_steps_are_of": []}
 
     def run(self, inputs: Tensor) -> tuple[Tensor, list[Any]]:
         """Outputs of inputs (B, F), and what `differentiate` wants to have."""
