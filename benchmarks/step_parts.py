@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from works import WORKS, model_of
 
+import sbdqn.learner
 from sbdqn.callbacks import BaseCallback
 from sbdqn.session import LearnSession
 
 WARM_UP = 5_120
-HOOKS = ("on_rollout_start", "on_step", "on_update", "on_rollout_end")
+HOOKS = ("on_rollout_start", "on_step", "shares", "on_update", "on_rollout_end")
 Work = Callable[[], Any]
 
 
@@ -77,11 +78,15 @@ def watched(model: Any) -> Stopwatch:
     stopwatch.watch("store", trainer, "store")
     for hook in HOOKS:
         stopwatch.watch(f"hook {hook}", LearnSession, hook)
-    stopwatch.watch("sample", trainer.replay, "sample")
+    stopwatch.watch("what is due", trainer, "_make")
+    for draw in ("sample", "sample_several"):
+        stopwatch.watch("sample", trainer.replay, draw)
     stopwatch.watch("priorities", trainer.replay, "feedback")
-    stopwatch.watch("rest of the update", learner, "update")
-    if not model.compile:
-        stopwatch.watch("target", learner, "_target")
+    stopwatch.watch("rest of the update", learner, "update_several")
+    if model.compile:
+        stopwatch.watch("compiled graph", learner._compiled, "_run")
+    else:
+        stopwatch.watch("target", sbdqn.learner, "target_of")
         stopwatch.watch("forward", learner.online, "record")
         stopwatch.watch("loss", type(learner.head), "loss_and_gradient")
         stopwatch.watch("gradients", learner.online, "differentiate")

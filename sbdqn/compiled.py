@@ -7,6 +7,7 @@ network.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -263,19 +264,27 @@ def _compiled(
     else:
         options["triton.cudagraphs"] = device.type == "cuda"
     if are_plain and torch.torch_version.TorchVersion(torch.__version__) >= "2.8":
-        options["guard_filter_fn"] = _of_arguments
+        options["guard_filter_fn"] = _guards_to_keep
     # Dynamo keeps what it compiles with the code, and no more than eight of them.
     code = graph.__code__.replace()
     own = types.FunctionType(code, graph.__globals__, closure=graph.__closure__)
     return torch.compile(own, options=options, fullgraph=True)
 
 
-def _of_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Which guards to check at each call: to check them all takes as long as a small update.
+def _guards_to_keep(guards: Sequence[Any]) -> list[bool]:
+    """Which guards to check at each call: all of them take as long as a small update.
 
-    Whether networks that are plain have changed, the learner checks itself.
+    Left out are those of code that does not change, torch's and ours, and those of the
+    networks: whether a plain one has changed, the learner checks itself.
     """
-    return [guard.name.split(".")[0].split("[")[0] in _ARGUMENTS for guard in guards]
+    return [_NEEDLESS.match(guard.name) is None for guard in guards]
 
 
-_ARGUMENTS = ("", "state", "rate", "batches", "blends", "rules", "settings", "step")
+_NEEDLESS = re.compile(
+    r"""(dict\(|type\()*
+        (update\b|step\b                         # in which the networks are, and ours
+        |__import__\('torch'\)
+        |G\['(?!__import_(?!torch|sbdqn)))       # globals, but not another module's
+    """,
+    re.VERBOSE,
+)

@@ -23,7 +23,7 @@ from sbdqn.networks import MlpPolicy
 from sbdqn.protocols import Backup, Head
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
-from sbdqn.types import Batch
+from sbdqn.types import Batch, Loss, Prediction
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = 2
@@ -270,6 +270,27 @@ def test_settings_that_change_are_heeded(graphs: Graphs) -> None:
         assert not torch.equal(before, compiled.flat.values.detach()) or step > 6
 
 
+class Scaled(Scalar):
+    """A head of somebody's own, whose class says how much its loss counts."""
+
+    factor = 1.0
+
+    def loss(self, prediction: Prediction, action: Tensor, target: Tensor) -> Loss:
+        loss = super().loss(prediction, action, target)
+        return Loss(self.factor * loss.value, loss.surprise)
+
+
+def test_a_head_that_changes_is_heeded(graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    eager, compiled = both(MlpPolicy(net_arch=(8,), optimizer_class="SGD"), head=Scaled())
+    for step, factor in enumerate((1.0, 1.0, 3.0, 0.0)):
+        monkeypatch.setattr(Scaled, "factor", factor)
+        for learner in (eager, compiled):
+            learner.update(batch_of(step))
+        assert_same(eager, compiled)
+    assert not compiled.flat.gradient.any()
+
+
+@pytest.mark.slow
 def test_models_do_not_share_what_is_compiled(graphs: Graphs) -> None:
     # torch keeps at most eight graphs of one function.
     for number in range(10):
