@@ -104,11 +104,12 @@ class Storage:
         # Of the next observation to act on.
         self._place: Places = 0 if self.n_envs == 1 else self._all.copy()
         # To add a number to an array, NumPy makes an array of it each time.
-        of_places: Any = int if self.n_envs == 1 else np.array
+        of_places: Any = int if self.n_envs == 1 else np.atleast_1d
         self._row, self._ring = of_places(self.n_envs), of_places(self.size)
         self._to_oldest = of_places((self.n_steps - 1) * self.n_envs)  # of the rewards in a window
-        self._length = np.zeros(self.n_envs, dtype=np.int64)  # of the open episode
-        self._are_long = False  # whether all episodes are open and have n_steps or more
+        # Of the open episode; not counted on once all have n_steps transitions or more.
+        self._length = np.zeros(self.n_envs, dtype=np.int64)
+        self._are_long = False
         self._window = np.arange(self.n_steps) * self.n_envs
         self._is_stale = False  # whether records were written with another gamma
         self._one = np.ones(0, dtype=np.float32)
