@@ -72,6 +72,7 @@ class LearnSession:
             callbacks.append(ProgressBarCallback())
         self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
         self._callback.init_callback(model)
+        self._locals: StepLocals | None = None
         self._shares = shares_of(self._callback)
 
     def run(self, total_timesteps: int) -> None:
@@ -105,12 +106,14 @@ class LearnSession:
 
     def on_step(self, step: StepResult) -> bool:
         """Keep the episode statistics, and tell the callbacks."""
-        model = self._model
-        model.remember_episodes(step.episodes)
-        stepper = self._stepper
-        self._callback.update_locals(
-            StepLocals(model, model.env, step, stepper.infos, stepper.action_start)
-        )
+        if step.episodes:
+            self._model.remember_episodes(step.episodes)
+        infos = self._stepper.infos
+        if self._locals is None:
+            self._locals = StepLocals(self._model, step, infos)
+            self._callback.update_locals(self._locals)
+        else:
+            self._locals.show(step, infos)
         return self._callback.on_step()
 
     def shares(self, moments: Sequence[int]) -> list[float] | None:

@@ -68,12 +68,7 @@ class BaseCallback:
     @property
     def listens_to_updates(self) -> bool:
         """Whether something happens here after a gradient step."""
-        names = ("on_update", "_on_update")
-        own = [getattr(self, name) for name in names]
-        return any(
-            getattr(hook, "__func__", hook) is not getattr(BaseCallback, name)
-            for name, hook in zip(names, own, strict=True)
-        )
+        return _overrides(self, "update")
 
     def init_callback(self, model: DQN) -> None:
         """Attach to a model, before training starts."""
@@ -144,6 +139,15 @@ class BaseCallback:
         """Hook: after the last step."""
 
 
+def _overrides(callback: BaseCallback, event: str) -> bool:
+    """Whether a callback has a hook of its own for an event."""
+    for name in (f"on_{event}", f"_on_{event}"):
+        hook = getattr(callback, name)
+        if getattr(hook, "__func__", hook) is not getattr(BaseCallback, name):
+            return True
+    return False
+
+
 class EventCallback(BaseCallback):
     """A callback that calls another one when its event happens.
 
@@ -192,6 +196,7 @@ class CallbackList(BaseCallback):
         super().__init__()
         self.callbacks = list(callbacks)
         self._started: list[BaseCallback] = []
+        self._of_rollout_start = self._of_update = self._of_rollout_end = self.callbacks
         for callback in self.callbacks:
             callback.parent = self
 
@@ -205,11 +210,18 @@ class CallbackList(BaseCallback):
         super().init_callback(model)
         for callback in self.callbacks:
             callback.init_callback(model)
+        # A step of a small environment takes no longer than some calls of empty hooks.
+        self._of_rollout_start = self._overriding("rollout_start")
+        self._of_update = self._overriding("update")
+        self._of_rollout_end = self._overriding("rollout_end")
 
     def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
         """Let all look at another step."""
         for callback in self.callbacks:
             callback.update_locals(locals_)
+
+    def _overriding(self, event: str) -> list[BaseCallback]:
+        return [callback for callback in self.callbacks if _overrides(callback, event)]
 
     def _on_training_start(self) -> None:
         self._started = []
@@ -218,7 +230,7 @@ class CallbackList(BaseCallback):
             self._started.append(callback)
 
     def _on_rollout_start(self) -> None:
-        for callback in self.callbacks:
+        for callback in self._of_rollout_start:
             callback.on_rollout_start()
 
     def _on_step(self) -> bool:
@@ -227,11 +239,11 @@ class CallbackList(BaseCallback):
         return all(goes_on)
 
     def _on_update(self) -> None:
-        for callback in self.callbacks:
+        for callback in self._of_update:
             callback.on_update()
 
     def _on_rollout_end(self) -> None:
-        for callback in self.callbacks:
+        for callback in self._of_rollout_end:
             callback.on_rollout_end()
 
     def _on_training_end(self) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sbdqn.envs import split_infos
 from sbdqn.observations import take
 from sbdqn.training import StepResult
 
+if TYPE_CHECKING:
+    from sbdqn.dqn import DQN
+
 
 class StepLocals(Mapping[str, Any]):
-    """A read-only mapping of a step; what is costly is built when asked for.
+    """A read-only mapping of the last step; what is costly is built when asked for.
+
+    One of these follows a whole `learn`: `show` makes it tell of the next step.
 
     Keys:
         self: the model.
@@ -33,25 +38,18 @@ class StepLocals(Mapping[str, Any]):
 
     Args:
         model: the model that trains.
-        env: its vector environment.
         step: what happened.
         raw_infos: as the vector environment returned them.
-        action_start: the environment's name for action 0.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        env: Any,
-        step: StepResult,
-        raw_infos: Mapping[str, Any],
-        action_start: int,
-    ) -> None:
+    def __init__(self, model: DQN, step: StepResult, raw_infos: Mapping[str, Any]) -> None:
         self._model = model
-        self._env = env
+        self.show(step, raw_infos)
+
+    def show(self, step: StepResult, raw_infos: Mapping[str, Any]) -> None:
+        """Tell of this step from now on."""
         self._step = step
         self._raw_infos = raw_infos
-        self._action_start = action_start
 
     def __getitem__(self, key: str) -> Any:
         """The value of a key."""
@@ -79,12 +77,12 @@ class StepLocals(Mapping[str, Any]):
 
 _MAKERS: dict[str, Callable[[StepLocals], Any]] = {
     "self": lambda step: step._model,
-    "env": lambda step: step._env,
+    "env": lambda step: step._model.env,
     "rewards": lambda step: step._step.row.reward,
     "dones": lambda step: step._step.row.terminated | step._step.row.truncated,
     "terminated": lambda step: step._step.row.terminated,
     "truncated": lambda step: step._step.row.truncated,
-    "actions": lambda step: step._step.row.action + step._action_start,
+    "actions": lambda step: step._step.row.action + int(step._model.action_space.start),
     "obs": lambda step: step._step.row.obs,
     "new_obs": lambda step: step._step.row.next_obs,
     "valid": lambda step: step._step.row.valid,

@@ -12,6 +12,7 @@ from sbdqn.callbacks import (
     CallbackList,
     ConvertCallback,
     EventCallback,
+    TargetSync,
     as_callbacks,
 )
 from sbdqn.errors import ConfigurationError, NotReadyError
@@ -128,6 +129,35 @@ def test_lists_may_be_nested_and_hold_functions() -> None:
         f"{number}.step" for number in (1, 2, 3, 4)
     ] * 2
     assert calls == [1, 2]
+
+
+def test_a_hook_is_called_however_it_was_replaced() -> None:
+    calls: list[str] = []
+
+    class Public(BaseCallback):
+        def on_rollout_start(self) -> None:
+            calls.append("public")
+
+    assigned = BaseCallback()
+    assigned._on_rollout_start = lambda: calls.append("assigned")  # type: ignore[method-assign]
+
+    class OwnList(CallbackList):
+        def _on_rollout_start(self) -> None:
+            calls.append("list")
+
+    given = [Public(), BaseCallback(), CallbackList([assigned]), OwnList([])]
+    small(learning_starts=100).learn(4, callback=given)
+    assert calls == ["public", "assigned", "list"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(BaseCallback, False), (EventCallback, False), (Recorder, True), (TargetSync, True)],
+)
+def test_a_callback_says_whether_it_listens_to_updates(
+    kind: type[BaseCallback], expected: bool
+) -> None:
+    assert kind().listens_to_updates is expected
 
 
 def test_a_list_opens_nested_lists_when_it_is_iterated() -> None:

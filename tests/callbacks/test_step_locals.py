@@ -120,6 +120,20 @@ def test_the_infos_of_other_steps_hold_no_episode(mode: AutoresetMode) -> None:
             assert ("terminal_observation" in info) is (index in ended)
 
 
+def test_one_mapping_goes_on_from_step_to_step() -> None:
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            seen.append(self.locals)
+            lengths.append(int(self.locals["new_obs"][0, 2]))
+            return True
+
+    seen: list[Any] = []
+    lengths: list[int] = []
+    small(two(AutoresetMode.SAME_STEP)).learn(6, callback=Watch())
+    assert lengths == [1, 1, 2]
+    assert [kept["new_obs"][0, 2] for kept in seen] == [2, 2, 2]
+
+
 def test_what_the_environment_told_is_in_the_infos() -> None:
     told = [
         info["is_success"]
