@@ -24,7 +24,8 @@ from sbdqn.learner import Learner
 from sbdqn.protocols import AheadReplay, Exploration, Replay, Schedule, ahead, value_at
 from sbdqn.types import Batch, Clock, Episode, IntArray, Row
 
-_MOST_AT_ONCE = 8  # batches that are drawn together
+_FEWEST_AT_ONCE = 4  # batches that are drawn together; it takes longer to share out fewer
+_MOST_AT_ONCE = 8
 
 
 class Hooks(Protocol):
@@ -328,18 +329,25 @@ class Trainer:
 
     def _make_one_by_one(self, moments: Sequence[int], clock: Clock, hooks: Hooks) -> None:
         for moment in moments:
-            self._learn_from([self.replay.sample(self.cadence.batch_size, clock)], [0.0])
+            self._learn_from([self._draw(clock)], [0.0])
             self.settle(moment)
             hooks.on_update()
 
     def _make_together(self, moments: Sequence[int], clock: Clock, shares: Sequence[float]) -> None:
-        batch_size = self.cadence.batch_size
-        if len(moments) > 1 and self._ahead is not None:
-            self._learn_from(self._ahead.sample_several(batch_size, len(moments), clock), shares)
-        else:
+        if self._ahead is None:
             for share in shares:
-                self._learn_from([self.replay.sample(batch_size, clock)], [share])
+                self._learn_from([self._draw(clock)], [share])
+        else:
+            self._learn_from(self._draw_ahead(self._ahead, len(moments), clock), shares)
         self.settle(moments[-1])
+
+    def _draw(self, clock: Clock) -> Batch:
+        return self.replay.sample(self.cadence.batch_size, clock)
+
+    def _draw_ahead(self, replay: AheadReplay, count: int, clock: Clock) -> list[Batch]:
+        if count < _FEWEST_AT_ONCE:
+            return [self._draw(clock) for _ in range(count)]
+        return replay.sample_several(self.cadence.batch_size, count, clock)
 
     def _learn_from(self, batches: Sequence[Batch], shares: Sequence[float]) -> None:
         losses = self.learner.update_several(batches, shares)
