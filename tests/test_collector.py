@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
-from sbdqn.collector import Collector, Stepper
+from sbdqn.collector import Collector, Stepper, require_finite
 from sbdqn.envs import ObservationAdapter
 from sbdqn.errors import NonFiniteError
 from sbdqn.exploration import EpsilonGreedy, Greedy
@@ -423,6 +423,20 @@ def test_a_reward_that_is_not_finite_is_refused_with_its_environment(
     stepper.step(np.zeros(3, np.int64))
     with pytest.raises(NonFiniteError, match=re.escape(f"index: {{2: {wrong}}}")):
         stepper.step(np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        np.array([3e38, -3e38]),
+        np.array([3e38, -3e38], np.float32),
+        np.array([2**62, -(2**62)]),
+        np.array([True, False]),
+        np.zeros(0),
+    ],
+)
+def test_rewards_that_fit_a_float32_are_accepted_however_large(rewards: Any) -> None:
+    require_finite(rewards)
 
 
 # -- choosing ------------------------------------------------------------------------
