@@ -174,8 +174,8 @@ class Stepper:
         return self.env.step(self._named_action())
 
     def _named_action(self) -> IntArray:
-        """The actions (E,) as the environment takes them."""
-        return self._action + self.action_start if self.action_start else self._action
+        """The actions (E,) as the environment takes them, in an array of its own."""
+        return self._action + self.action_start if self.action_start else self._action.copy()
 
     def _true_successors(self, obs: Any, ended: BoolArray) -> Any:
         """The observations (E, ...), with the last ones of the episodes that ended."""

@@ -397,6 +397,25 @@ def test_the_infos_of_the_last_step_are_kept_as_they_came() -> None:
     assert stepper.infos == {}
 
 
+class Overwriting(SyncVectorEnv):
+    """Writes to the actions that it is given."""
+
+    def step(self, actions: Any) -> Any:
+        outcome = super().step(actions)
+        actions[:] = 99
+        return outcome
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_actions_are_remembered_as_they_were_chosen(start: int) -> None:
+    env = Overwriting([lambda: CountingEnv(start=start)] * 2)
+    stepper = Stepper(env, ObservationAdapter(env.single_observation_space).stored)
+    stepper.reset()
+    chosen = np.array([2, 1])
+    row, _ = stepper.step(chosen)
+    assert row.action.tolist() == chosen.tolist() == [2, 1]
+
+
 class Broken(CountingEnv):
     """The reward of its second step is not a number one can learn from."""
 
