@@ -91,7 +91,8 @@ class Stepper:
         self._some_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
-        self._length = np.zeros(self.n_envs, dtype=np.int64)
+        self._steps = 0
+        self._begun = np.zeros(self.n_envs, dtype=np.int64)  # the steps before the open episodes
         self._always_tells = _told(self.infos, self._mode) is not None
 
     @property
@@ -136,7 +137,7 @@ class Stepper:
         Raises:
             NonFiniteError: if an environment returns a NaN or infinite reward.
         """
-        before = self.obs
+        before = self._obs
         obs, reward, terminated, truncated, self.infos = self._finish()
         after = self._to_stored(obs)
         require_finite(reward)
@@ -146,9 +147,10 @@ class Stepper:
             valid = ~self._resets_itself
             ended &= valid
             self._reward_sum += reward * valid
+            self._begun[self._resets_itself] += 1
         else:
             self._reward_sum += reward
-        self._length += valid
+        self._steps += 1
         some_ended = bool(np.count_nonzero(ended))
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
@@ -172,8 +174,8 @@ class Stepper:
         return self.env.step(self._named_action())
 
     def _named_action(self) -> IntArray:
-        """The actions (E,) as the environment takes them."""
-        return self._action + self.action_start if self.action_start else self._action
+        """The actions (E,) as the environment takes them, in an array of its own."""
+        return self._action + self.action_start if self.action_start else self._action.copy()
 
     def _true_successors(self, obs: Any, ended: BoolArray) -> Any:
         """The observations (E, ...), with the last ones of the episodes that ended."""
@@ -193,7 +195,7 @@ class Stepper:
         infos = self.infos if self._always_tells else _last_infos(self.infos, self._mode)
         told = _told(infos, self._mode)
         self._tells_of_episodes |= told is not None
-        reward, length, counted = told or (self._reward_sum, self._length, ended)
+        reward, length, counted = told or (self._reward_sum, self._steps - self._begun, ended)
         if told is None and self._tells_of_episodes:
             counted = np.zeros_like(ended)  # lives were lost, and the games go on
         episodes = [
@@ -206,7 +208,7 @@ class Stepper:
             for env in np.flatnonzero(counted & ended)
         ]
         self._reward_sum[ended] = 0.0
-        self._length[ended] = 0
+        self._begun[ended] = self._steps
         return episodes
 
 
@@ -246,9 +248,9 @@ class Collector:
         return self.stepper.receive()
 
     def _q_values(self, envs: IntArray) -> FloatArray:
-        obs = self.stepper.obs
-        chosen = obs if envs.size == self.stepper.n_envs else take(obs, envs)
-        return q_of(self._network, chosen, Purpose.ACT)
+        stepper = self.stepper
+        obs = stepper.obs if len(envs) == stepper.n_envs else take(stepper.obs, envs)
+        return q_of(self._network, obs, Purpose.ACT)
 
 
 def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
@@ -302,7 +304,8 @@ def require_finite(reward: Array) -> None:
     Raises:
         NonFiniteError: if one is NaN or infinite.
     """
-    if float(reward.dot(reward)) <= _LARGEST_REWARD**2:  # not so for NaN
+    # Numbers of Python's are summed without a warning, and for a few environments sooner.
+    if sum(map(abs, reward.tolist())) <= _LARGEST_REWARD:  # not so for NaN
         return
     fits = np.abs(reward) <= _LARGEST_REWARD
     if np.count_nonzero(fits) < len(reward):

@@ -134,6 +134,8 @@ class Boltzmann:
 
 
 def _require_probability(epsilon: float) -> None:
+    if type(epsilon) is float and 0.0 <= epsilon <= 1.0:  # so at each step; the rest takes longer
+        return
     require(is_number(epsilon) and 0 <= epsilon <= 1, "epsilon", epsilon, "a number from 0 to 1")
 
 

@@ -217,7 +217,8 @@ class Trainer:
         while goes_on and self.num_timesteps < total_timesteps and not self.interrupted:
             collector = ready_collector()
             collector.send(self._choose(collector))
-            self._make(due, hooks)  # while the environments step
+            if due:
+                self._make(due, hooks)  # while the environments step
             is_abandoned = not collector.stepper.is_reset  # by a hook
             outcome = None if is_abandoned else collector.receive()
             if due:
@@ -314,8 +315,6 @@ class Trainer:
 
     def _make(self, rounds: Sequence[Round], hooks: Hooks) -> None:
         """Make the updates of these rounds."""
-        if not rounds:
-            return
         clock = self.clock
         self.learner.learning_rate = value_at(self.learning_rate, clock)
         moments = list(self._moments(rounds))

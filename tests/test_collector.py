@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
-from sbdqn.collector import Collector, Stepper
+from sbdqn.collector import Collector, Stepper, require_finite
 from sbdqn.envs import ObservationAdapter
 from sbdqn.errors import NonFiniteError
 from sbdqn.exploration import EpsilonGreedy, Greedy
@@ -397,6 +397,25 @@ def test_the_infos_of_the_last_step_are_kept_as_they_came() -> None:
     assert stepper.infos == {}
 
 
+class Overwriting(SyncVectorEnv):
+    """Writes to the actions that it is given."""
+
+    def step(self, actions: Any) -> Any:
+        outcome = super().step(actions)
+        actions[:] = 99
+        return outcome
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_actions_are_remembered_as_they_were_chosen(start: int) -> None:
+    env = Overwriting([lambda: CountingEnv(start=start)] * 2)
+    stepper = Stepper(env, ObservationAdapter(env.single_observation_space).stored)
+    stepper.reset()
+    chosen = np.array([2, 1])
+    row, _ = stepper.step(chosen)
+    assert row.action.tolist() == chosen.tolist() == [2, 1]
+
+
 class Broken(CountingEnv):
     """The reward of its second step is not a number one can learn from."""
 
@@ -423,6 +442,20 @@ def test_a_reward_that_is_not_finite_is_refused_with_its_environment(
     stepper.step(np.zeros(3, np.int64))
     with pytest.raises(NonFiniteError, match=re.escape(f"index: {{2: {wrong}}}")):
         stepper.step(np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        np.array([3e38, -3e38]),
+        np.array([3e38, -3e38], np.float32),
+        np.array([2**62, -(2**62)]),
+        np.array([True, False]),
+        np.zeros(0),
+    ],
+)
+def test_rewards_that_fit_a_float32_are_accepted_however_large(rewards: Any) -> None:
+    require_finite(rewards)
 
 
 # -- choosing ------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class LogMetrics(BaseCallback):
         self.model.learner.require_finite()
 
     def _counter(self) -> int:
-        return self.model.trainer.episodes if self._by_episodes else self.model.num_timesteps
+        return self.model.trainer.episodes if self._by_episodes else self.num_timesteps
 
     def _record_rollout(self) -> None:
         model = self.model

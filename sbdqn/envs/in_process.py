@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate
 
@@ -15,14 +15,15 @@ class InProcessVectorEnv(SyncVectorEnv):
 
     A step of one CartPole takes 4 microseconds, and gymnasium as long again and half
     to make a batch of it, since it treats all spaces alike. Here arrays are written
-    where they belong; whatever is not an array of the space's shape and dtype, and
-    the other modes of autoreset, are left to gymnasium.
+    where they belong; whatever is not an array of the space's shape and dtype, other
+    spaces, and the other modes of autoreset, are left to gymnasium.
     """
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """See `SyncVectorEnv.step`."""
         space = self.single_observation_space
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or type(space) is not Box:
+        are_plain = type(space) is Box and type(self.single_action_space) is Discrete
+        if not are_plain or self.autoreset_mode is not AutoresetMode.NEXT_STEP:
             return super().step(actions)
         infos: dict[str, Any] = {}
         batch: Any = self._observations
@@ -41,7 +42,7 @@ class InProcessVectorEnv(SyncVectorEnv):
                 batch[index] = obs
             else:
                 are_written = False
-            if info:
+            if info != {}:
                 infos = self._add_info(infos, info, index)
         if not are_written:
             batch = self._observations = concatenate(space, self._env_obs, batch)

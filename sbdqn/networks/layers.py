@@ -34,7 +34,7 @@ class _Rule(NamedTuple):
         differentiate: from the gradient of the outputs to that of the inputs;
             writes the gradients of the layer's weights. The last argument says
             whether that of the inputs is wanted.
-        on_array: makes `run` for arrays, with the layer's weights as arrays on
+        on_array: makes `run` for arrays (B, F) or (F,), with the layer's weights as arrays on
             the same memory; may write to what a layer before it gave.
     """
 
@@ -106,7 +106,10 @@ class Chain:
         """Outputs of inputs (B, F); None where torch has to do it."""
         if not self._steps:
             return None
-        return _QUIET.copy().run(self._run_steps, inputs)
+        run = _QUIET.copy().run
+        if len(inputs) == 1:  # NumPy takes a third less time for a vector than for one row
+            return run(self._run_steps, inputs[0])[np.newaxis]
+        return run(self._run_steps, inputs)
 
     def _run_steps(self, outputs: FloatArray) -> FloatArray:
         for step in self._steps:

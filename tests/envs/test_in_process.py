@@ -1,159 +1,212 @@
-"""Environments in this process step exactly as gymnasium's `SyncVectorEnv` does."""
+"""Environments that step in this process do what gymnasium's `SyncVectorEnv` does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import iterate
+from hypothesis import given, settings, strategies as st
 
 from sbdqn.envs.in_process import InProcessVectorEnv
-from tests.environments import CountingEnv
+from tests.environments import CountingEnv, DictCountingEnv, PictureEnv, TupleCountingEnv
 
 
-class Telling(gymnasium.Env[Any, int]):
-    """Episodes of seven and four steps in turn, with infos now and then.
+class Telling(CountingEnv):
+    """Tells of every second step, of the reset, and of things within things."""
 
-    Args:
-        space: of observations.
-        give: makes an observation of the number of the step.
-    """
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        obs, _ = super().reset(seed=seed, options=options)
+        return obs, {"begins": self.episode}
 
-    action_space = spaces.Discrete(3, start=-1)
-
-    def __init__(self, space: spaces.Space[Any], give: Callable[[int], Any]) -> None:
-        self.observation_space = space
-        self._give = give
-        self._episodes = 0
-        self._steps = 0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        self._episodes += 1
-        self._steps = 0
-        return self._give(100 * self._episodes), {"begun": self._episodes}
-
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        ends = self._steps == (7 if self._episodes % 2 else 4)
-        cut = ends and self._episodes % 3 == 0
-        info = {"at": self._steps, "name": "even"} if self._steps % 2 == 0 else {}
-        obs = self._give(100 * self._episodes + self._steps)
-        return obs, float(action) / self._steps, ends and not cut, cut, info
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        *outcome, info = super().step(action)
+        told = {"action": action, "where": {"t": self.t, "obs": self._obs()}, "name": "telling"}
+        return *outcome, (info | told if (self.t + self.index) % 2 else info)  # type: ignore[return-value]
 
 
-BOX = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-SPACES: dict[str, tuple[spaces.Space[Any], Callable[[int], Any]]] = {
-    "floats": (BOX, lambda step: np.array([step, -step], np.float32)),
-    "doubles in a space of floats": (BOX, lambda step: np.array([step, 0.5])),
-    "lists": (BOX, lambda step: [float(step), 1.0]),
-    "one list among arrays": (
-        BOX,
-        lambda step: [float(step), 1.0] if step % 3 else np.array([step, -step], np.float32),
-    ),
-    "pixels": (
-        spaces.Box(0, 255, (2, 2, 1), np.uint8),
-        lambda step: np.full((2, 2, 1), step % 250, np.uint8),
-    ),
-    "categories": (spaces.Discrete(1000), lambda step: step),
-    "parts": (
-        spaces.Dict({"a": BOX, "b": spaces.Discrete(1000)}),
-        lambda step: {"a": np.array([step, 0], np.float32), "b": step},
-    ),
-}
+class Reusing(CountingEnv):
+    """Returns the same array again and again."""
+
+    def _obs(self) -> Any:
+        self.memory = vars(self).get("memory", np.zeros(3, np.float32))
+        self.memory[:] = super()._obs()
+        return self.memory
 
 
-def both(
-    name: str, mode: AutoresetMode, n_envs: int, copy: bool = True
-) -> tuple[InProcessVectorEnv, SyncVectorEnv]:
-    makers = [lambda: Telling(*SPACES[name])] * n_envs
-    ours = InProcessVectorEnv(makers, copy=copy, autoreset_mode=mode)
-    return ours, SyncVectorEnv(makers, copy=copy, autoreset_mode=mode)
+class Doubles(CountingEnv):
+    """Returns another dtype than its space says."""
+
+    def _obs(self) -> Any:
+        return super()._obs().astype(np.float64)
 
 
-def assert_same(mine: Any, theirs: Any) -> None:
+class Lists(CountingEnv):
+    """Returns a list from time to time, and a reward that is an array."""
+
+    def _obs(self) -> Any:
+        return super()._obs().tolist() if self.t % 2 else super()._obs()
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        return obs, np.array(reward), *rest
+
+
+class Numbered(CountingEnv):
+    """Observes a category, and acts by names from 5."""
+
+    def __init__(self, index: int = 0, **kwargs: Any) -> None:
+        super().__init__(index, start=5, **kwargs)
+        self.observation_space = spaces.Discrete(10**9)
+
+    def _obs(self) -> Any:
+        return int(self.index * 10**6 + self.episode * 10**3 + self.t)
+
+
+class Pushed(CountingEnv):
+    """Acts by a dict."""
+
+    def __init__(self, index: int = 0, **kwargs: Any) -> None:
+        super().__init__(index, **kwargs)
+        self.action_space = spaces.Dict({"push": spaces.Discrete(3)})
+
+    def step(self, action: Any) -> Any:
+        return super().step(action["push"])
+
+
+KINDS: list[Callable[..., gym.Env[Any, Any]]] = [
+    *(CountingEnv, Telling, Reusing, Doubles, Lists, Numbered, Pushed),
+    *(PictureEnv, DictCountingEnv, TupleCountingEnv),
+]
+
+
+def assert_equal(mine: Any, theirs: Any) -> None:
+    """The same values of the same types, all the way down."""
     assert type(mine) is type(theirs)
     if isinstance(mine, dict):
         assert mine.keys() == theirs.keys()
-        for key, value in mine.items():
-            assert_same(value, theirs[key])
+        for key in mine:
+            assert_equal(mine[key], theirs[key])
     elif isinstance(mine, tuple):
-        assert len(mine) == len(theirs)
-        for pair in zip(mine, theirs, strict=True):
-            assert_same(*pair)
-    elif isinstance(mine, np.ndarray) and mine.dtype == object:
-        assert_same(tuple(mine), tuple(theirs))
+        for one, other in zip(mine, theirs, strict=True):
+            assert_equal(one, other)
     elif isinstance(mine, np.ndarray):
         assert mine.dtype == theirs.dtype
+        if mine.dtype == object:
+            assert_equal(tuple(mine), tuple(theirs))
+            return
         np.testing.assert_array_equal(mine, theirs)
     else:
         assert mine == theirs
 
 
-def end(env: VectorEnv[Any, Any, Any], outcome: tuple[Any, ...]) -> Any:
-    """What a user of the mode DISABLED does."""
-    ended = outcome[2] | outcome[3]
-    if ended.any():
-        return env.reset(options={"reset_mask": ended})
-    return None
+@given(
+    kind=st.sampled_from(KINDS),
+    mode=st.sampled_from(AutoresetMode),
+    n_envs=st.integers(1, 4),
+    copies=st.booleans(),
+    calls=st.lists(st.sampled_from(["step"] * 8 + ["reset", "reset some"]), max_size=30),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=120, deadline=None)
+def test_every_step_is_that_of_gymnasium(
+    kind: Any, mode: AutoresetMode, n_envs: int, copies: bool, calls: list[str], seed: int
+) -> None:
+    makers = [lambda index=index: kind(index) for index in range(n_envs)]
+    both = [
+        made(makers, copy=copies, autoreset_mode=mode)
+        for made in (InProcessVectorEnv, SyncVectorEnv)
+    ]
+    both[0].action_space.seed(seed)
+    mask_of = np.random.default_rng(seed).random
+    outcomes = [tuple(env.reset(seed=seed) for env in both)]
+    for call in calls:
+        ended = outcomes[-1][1][2] | outcomes[-1][1][3] if len(outcomes[-1][1]) == 5 else None
+        mask = mask_of(n_envs) < 0.5
+        if mode is AutoresetMode.DISABLED and ended is not None and ended.any():
+            mask |= ended  # who does not reset them must not step
+            call = "reset some"
+        actions = both[0].action_space.sample()
+        if call == "step":
+            outcomes.append(tuple(env.step(actions) for env in both))
+        elif call == "reset some" and mask.any():
+            outcomes.append(tuple(env.reset(options={"reset_mask": mask.copy()}) for env in both))
+        else:
+            outcomes.append(tuple(env.reset() for env in both))
+        assert_equal(*outcomes[-1])
+    for mine, theirs in outcomes:  # what was returned is left alone, or written to as there
+        assert_equal(mine, theirs)
+    lived = [[each.unwrapped.actions for each in env.envs] for env in both]
+    assert lived[0] == lived[1]
 
 
-@pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("name", SPACES)
-def test_a_step_is_gymnasiums_own(name: str, mode: AutoresetMode, n_envs: int) -> None:
-    ours, plain = both(name, mode, n_envs)
-    assert_same(ours.reset(seed=3), plain.reset(seed=3))
-    rng = np.random.default_rng(0)
-    ends = 0
-    for _ in range(40):
-        actions = rng.integers(-1, 2, n_envs)
-        mine, theirs = ours.step(actions), plain.step(actions)
-        assert_same(mine, theirs)
-        if mode is AutoresetMode.DISABLED:
-            assert_same(end(ours, mine), end(plain, theirs))
-        ends += int((mine[2] | mine[3]).sum())
-    assert ends > 4 * n_envs
-    assert_same(ours.reset(), plain.reset())
-    assert_same(ours.call("reset"), plain.call("reset"))
-
-
-@pytest.mark.parametrize("copy", [True, False])
-def test_arrays_are_given_away_only_where_that_is_wanted(copy: bool) -> None:
-    for env in both("floats", AutoresetMode.NEXT_STEP, 2, copy):
-        env.reset()
-        first = env.step(np.zeros(2, np.int64))
-        kept = [part.copy() for part in first[:4]]
-        second = env.step(np.ones(2, np.int64))
-        assert (second[0] is first[0]) is not copy
-        assert np.array_equal(first[0], kept[0]) is copy
-        for before, now in zip(first[1:4], kept[1:], strict=True):
-            np.testing.assert_array_equal(before, now)
-
-
-def test_observations_of_another_shape_are_an_error_as_ever() -> None:
-    for env in both("floats", AutoresetMode.NEXT_STEP, 2):
-        env.reset()
-        env.envs[1].unwrapped._give = lambda step: np.zeros(3, np.float32)
-        with pytest.raises(ValueError, match="same shape"):
-            env.step(np.zeros(2, np.int64))
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_as_many_actions_as_environments_are_taken(count: int) -> None:
-    for env in both("floats", AutoresetMode.NEXT_STEP, 2):
-        env.reset()
-        with pytest.raises(ValueError, match="zip"):
-            env.step(np.zeros(count, np.int64))
-
-
-def test_an_exception_is_the_environments_own() -> None:
-    env = InProcessVectorEnv([CountingEnv])
+def test_actions_may_be_a_list_and_must_be_one_for_each() -> None:
+    env = InProcessVectorEnv([CountingEnv] * 2)
     env.reset()
-    with pytest.raises(TypeError):
-        env.step([object()])
+    assert env.step([0, 1])[0].tolist() == [[0, 0, 1], [0, 0, 1]]
+    with pytest.raises(ValueError, match="zip"):
+        env.step([0])
+    with pytest.raises(ValueError, match="zip"):
+        env.step([0, 1, 2])
+
+
+class Wrong(CountingEnv):
+    """Its observations have one shape at the reset and another one afterwards."""
+
+    def _obs(self) -> Any:
+        return np.zeros(1 if self.t else 3, np.float32)
+
+
+class Silent(CountingEnv):
+    """Forgets the info."""
+
+    def step(self, action: Any) -> Any:
+        return *super().step(action)[:4], None
+
+
+@pytest.mark.parametrize("kind", [Wrong, Silent])
+def test_what_gymnasium_refuses_is_refused(kind: Any) -> None:
+    refused = []
+    for made in (InProcessVectorEnv, SyncVectorEnv):
+        env = made([kind] * 2)
+        env.reset()
+        with pytest.raises((ValueError, AttributeError)) as error:
+            env.step(np.array([0, 1]))
+        refused.append((type(error.value), str(error.value)))
+    assert refused[0] == refused[1]
+
+
+def test_it_goes_on_after_an_environment_failed() -> None:
+    class Failing(CountingEnv):
+        def step(self, action: Any) -> Any:
+            if action == 2:
+                raise RuntimeError("two is too much")
+            return super().step(action)
+
+    env = InProcessVectorEnv([Failing] * 2)
+    env.reset()
+    with pytest.raises(RuntimeError, match="two"):
+        env.step(np.array([0, 2]))
+    assert env.reset()[0].tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert env.step(np.array([0, 1]))[0].tolist() == [[0, 1, 1], [0, 1, 1]]
+
+
+def test_a_discrete_action_reaches_the_environment_as_gymnasiums_does() -> None:
+    seen: list[type] = []
+
+    class Noting(CountingEnv):
+        def step(self, action: Any) -> Any:
+            seen.append(type(action))
+            return super().step(action)
+
+    for made in (InProcessVectorEnv, SyncVectorEnv):
+        env = made([Noting])
+        env.reset()
+        env.step(np.array([1]))
+        (expected,) = iterate(env.action_space, np.array([1]))
+        assert seen.pop() is type(expected) is np.int64
