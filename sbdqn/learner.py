@@ -208,8 +208,9 @@ class Learner:
     def _update_some(self, batches: Sequence[Batch], shares: Sequence[float]) -> list[UpdateRecord]:
         """Make the first of these updates, and more of them where they are one operation."""
         rules = Rules(self._head, self.backup, self.max_gradient_norm)
-        is_plain = self.online.check() and self.target.is_plain
-        if self._compiled is not None and self._compiles(is_plain):
+        learns = self.flat.learns()
+        is_plain = self.online.check() and self.target.check()
+        if self._compiled is not None and learns and self._compiles(is_plain):
             try:
                 return self._update_compiled(rules, self._compiled, batches, shares)
             except CannotCompileError as error:
@@ -219,18 +220,16 @@ class Learner:
                     "Triton)",
                     error,
                 )
-        record = self._update_eagerly(rules, batches[0], is_plain)
+        head = self._differentiated
+        if learns and head is not None and self.online.has_arrays and self.target.has_arrays:
+            record = self._update_by_hand(rules, batches[0], head)
+        else:
+            with self._randomness_of(self.n_updates + 1):
+                self._resample()
+                record = self._update_by_autograd(rules, batches[0])
         if shares[0]:
             self.sync(shares[0])
         return [record]
-
-    def _update_eagerly(self, rules: Rules, batch: Batch, is_plain: bool) -> UpdateRecord:
-        head = self._differentiated
-        if head is not None and is_plain and self.flat.values.grad is not None:
-            return self._update_by_hand(rules, batch, head)
-        with self._randomness_of(self.n_updates + 1):
-            self._resample()
-            return self._update_by_autograd(rules, batch)
 
     def _update_by_autograd(self, rules: Rules, batch: Batch) -> UpdateRecord:
         self.flat.zero_gradient()
@@ -254,9 +253,8 @@ class Learner:
         return UpdateRecord(q, loss, batch.weight, norm)
 
     def _compiles(self, is_plain: bool) -> bool:
-        """Whether the graph is one of this network and its optimiser as they are now."""
-        has_changed = self.online.was_plain and not is_plain
-        if has_changed or not self.flat.learns:
+        """Whether the graph is one of the networks and the optimiser as they are now."""
+        if self.online.was_plain and not is_plain:
             return False
         # The first step of an optimiser makes its state.
         return self._functional_step is None or has_state(self.optimizer)

@@ -59,10 +59,18 @@ class FlatParameters:
         """What is not trained: `frozen` and `buffers`."""
         return [*self.frozen, *self.buffers]
 
-    @property
     def learns(self) -> bool:
-        """Whether all of `trainable` still learn, from their gradients as they are."""
-        return all(p.requires_grad and not p._backward_hooks for p in self.trainable)
+        """Whether all of `trainable` still learn, and from their gradients as they are.
+
+        Those whose `.grad` somebody has dropped get it back.
+        """
+        self.values.grad = self.gradient
+        for parameter, gradient in zip(self.trainable, self._gradients, strict=True):
+            if not parameter.requires_grad or parameter._backward_hooks:
+                return False
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        return True
 
     def named(self, values: Tensor, others: Sequence[Tensor]) -> dict[str, Tensor]:
         """The module's parameters and buffers by name, made of these instead.

@@ -1,225 +1,213 @@
-"""Small layers in a row, run and differentiated without torch's machinery.
+"""Small layers in a row on the CPU, run and differentiated by NumPy.
 
 A module call, the lookup of its weights and above all a pass of the autograd
-engine take several times as long as the arithmetic of a small network. The
-layers known here are applied directly, their gradients follow from the chain
-rule written out, and for a few observations NumPy does in a third of the time
-what torch would.
+engine take several times as long as the arithmetic of a small network, and so do
+torch's operations on small tensors: they pass through more code than a processor's
+caches hold. The layers known here are calculated on the weights' own memory, and
+their gradients follow from the chain rule written out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from sbdqn.types import Array, FloatArray
+from sbdqn.types import FloatArray
 
 _QUIET = Context()  # to run in a copy of it takes a fraction of the time of `errstate`
 _QUIET.run(np.seterr, divide="ignore", over="ignore", invalid="ignore")  # as torch does
 
-_OnArray = Callable[[FloatArray], FloatArray]
 
+class _OnArrays(Protocol):
+    """A layer whose weights are arrays on the same memory."""
 
-class _Rule(NamedTuple):
-    """How to run a layer and how to differentiate it.
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, Any]:
+        """Outputs of inputs (B, F) or (F,), and what `differentiate` wants to have kept.
 
-    Attributes:
-        run: outputs of inputs, and what `differentiate` wants to have kept.
-        differentiate: from the gradient of the outputs to that of the inputs;
-            writes the gradients of the layer's weights. The last argument says
-            whether that of the inputs is wanted.
-        on_array: makes `run` for arrays (B, F) or (F,), with the layer's weights as arrays on
-            the same memory; may write to what a layer before it gave.
-    """
+        May write to what a layer before it gave.
+        """
 
-    run: Callable[[Any, Tensor], tuple[Tensor, Any]]
-    differentiate: Callable[[Any, Any, Tensor, bool], Tensor]
-    on_array: Callable[[Any], _OnArray]
+    def differentiate(self, kept: Any, given: FloatArray, ones: FloatArray) -> FloatArray:
+        """From the gradient of the outputs (B, ...) to that of the inputs.
+
+        Overwrites the gradients of the layer's weights; may write to `given`.
+
+        Args:
+            kept: what `run` gave.
+            given: the gradient.
+            ones: (B,), to sum over rows by a product, which takes a third of the time.
+        """
 
 
 class Chain:
     """Layers in a row, with their gradients by hand.
 
     Args:
-        layers: of kinds that `Chain.knows`.
+        layers: of kinds that `Chain.knows`; the first one gives new arrays.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
-        self._layers = [(layer, _RULES[type(layer)]) for layer in layers]
+        self._layers = list(layers)
         self._parameters: list[Any] = [layer._parameters for layer in layers]
-        self._weights: list[Tensor] = []
-        self._steps: list[_OnArray] = []
-        self._steps_are_of: list[int] = []
+        self._steps: list[_OnArrays] = []
+        self._steps_are_of: list[tuple[int, bool]] = []
+        self._ones = np.ones(0, np.float32)
 
     @staticmethod
     def knows(layers: Sequence[nn.Module]) -> bool:
         """Whether all layers are of known kinds."""
-        return all(type(layer) in _RULES for layer in layers)
+        return all(type(layer) in _KINDS for layer in layers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the steps on arrays, which are made when they are needed."""
-        return {**self.__dict__, "_weights": [], "_steps": [], "_steps_are_of": []}
+        return {**self.__dict__, "_steps": [], "_steps_are_of": []}
 
-    def run(self, inputs: Tensor) -> tuple[Tensor, list[Any]]:
-        """Outputs of inputs (B, F), and what `differentiate` wants to have."""
-        kept = []
-        for layer, rule in self._layers:
-            inputs, needed = rule.run(layer, inputs)
-            kept.append(needed)
-        return inputs, kept
+    def find_arrays(self) -> bool:
+        """Use the weights, and their gradients, where they are now.
 
-    def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
-        """Overwrite `.grad` of all weights, given the gradient of the outputs (B, ...).
-
-        Only where the chain `learns`.
+        Returns:
+            Whether there are arrays of them: not so on another device.
         """
-        for i in reversed(range(len(self._layers))):
-            layer, rule = self._layers[i]
-            gradient = rule.differentiate(layer, kept[i], gradient, i > 0)
-
-    @property
-    def learns(self) -> bool:
-        """Whether the weights found all learn, and from their gradients as they are."""
-        for weight in self._weights:
-            if not weight.requires_grad or weight.grad is None or weight._backward_hooks:
-                return False
-        return True
-
-    def find_arrays(self) -> None:
-        """Let `run_on_array` and `learns` use the weights where they are now."""
-        parameters = self._parameters
-        weights = [weight for own in parameters for weight in own.values() if weight is not None]
-        self._weights = weights
-        where = [weight.data_ptr() for weight in weights]
+        where = [
+            (weight.data_ptr(), weight.grad is None)
+            for own in self._parameters
+            for weight in own.values()
+            if weight is not None
+        ]
         if where != self._steps_are_of:  # they were moved, replaced or copied
+            weights = [weight for layer in self._layers for weight in layer.parameters()]
             on_cpu = all(weight.is_cpu for weight in weights)
-            self._steps = [rule.on_array(layer) for layer, rule in self._layers if on_cpu]
+            self._steps = [_KINDS[type(layer)](layer) for layer in self._layers if on_cpu]
             self._steps_are_of = where
+        return bool(self._steps)
 
-    def run_on_array(self, inputs: FloatArray) -> FloatArray | None:
-        """Outputs of inputs (B, F); None where torch has to do it."""
-        if not self._steps:
-            return None
-        run = _QUIET.copy().run
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, list[Any]]:
+        """Outputs of inputs (B, F), and what `differentiate` wants to have."""
+        return _QUIET.copy().run(self._run, inputs)
+
+    def outputs_of_few(self, inputs: FloatArray) -> FloatArray:
+        """Outputs of inputs (B, F), for acting."""
         if len(inputs) == 1:  # NumPy takes a third less time for a vector than for one row
-            return run(self._run_steps, inputs[0])[np.newaxis]
-        return run(self._run_steps, inputs)
+            return _QUIET.copy().run(self._run, inputs[0])[0][np.newaxis]
+        return self.run(inputs)[0]
 
-    def _run_steps(self, outputs: FloatArray) -> FloatArray:
+    def differentiate(self, kept: list[Any], gradient: FloatArray) -> None:
+        """Overwrite `.grad` of all weights, given the gradient of the outputs (B, ...)."""
+        _QUIET.copy().run(self._differentiate, kept, gradient)
+
+    def _run(self, outputs: FloatArray) -> tuple[FloatArray, list[Any]]:
+        kept = []
         for step in self._steps:
-            outputs = step(outputs)
-        return outputs
+            outputs, needed = step.run(outputs)
+            kept.append(needed)
+        return outputs, kept
+
+    def _differentiate(self, kept: list[Any], gradient: FloatArray) -> None:
+        rows = len(gradient)
+        if len(self._ones) < rows:
+            self._ones = np.ones(rows, np.float32)
+        ones = self._ones[:rows]
+        for i in reversed(range(len(self._steps))):
+            gradient = self._steps[i].differentiate(kept[i], gradient, ones)
 
 
-def _run_linear(layer: nn.Linear, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    own: Any = layer._parameters  # an attribute of a module is slow to look up
-    return functional.linear(inputs, own["weight"], own["bias"]), inputs
+class _Linear:
+    def __init__(self, layer: nn.Linear) -> None:
+        self._weight, self._weight_gradient = _arrays(layer.weight)
+        self._bias, self._bias_gradient = _arrays(layer.bias)
+        self._transposed = self._weight.T
+
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        outputs: FloatArray = inputs.dot(self._transposed)  # for one row in half the time of @
+        if self._bias is not None:
+            outputs += self._bias
+        return outputs, inputs
+
+    def differentiate(self, inputs: FloatArray, given: FloatArray, ones: FloatArray) -> FloatArray:
+        np.dot(given.T, inputs, out=self._weight_gradient)
+        if self._bias is not None:
+            np.dot(ones, given, out=self._bias_gradient)
+        result: FloatArray = given.dot(self._weight)
+        return result
 
 
-def _differentiate_linear(layer: nn.Linear, inputs: Tensor, given: Tensor, wanted: bool) -> Tensor:
-    own: Any = layer._parameters
-    torch.mm(given.t(), inputs, out=own["weight"].grad)
-    if own["bias"] is not None:
-        torch.sum(given, 0, out=own["bias"].grad)
-    return given.mm(own["weight"]) if wanted else given
+class _LayerNorm:
+    def __init__(self, layer: nn.LayerNorm) -> None:
+        (width,) = layer.normalized_shape
+        self._weight, self._weight_gradient = _arrays(layer.weight)
+        self._bias, self._bias_gradient = _arrays(layer.bias)
+        self._epsilon = layer.eps
+        self._average = np.full((width, 1), 1.0 / width, np.float32)  # `mean` is slow
+
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        normal: FloatArray = inputs - inputs.dot(self._average)
+        scale = 1.0 / np.sqrt((normal * normal).dot(self._average) + self._epsilon)
+        normal *= scale
+        outputs = normal.copy() if self._weight is None else normal * self._weight
+        if self._bias is not None:
+            outputs += self._bias
+        return outputs, (normal, scale)
+
+    def differentiate(
+        self, kept: tuple[FloatArray, FloatArray], given: FloatArray, ones: FloatArray
+    ) -> FloatArray:
+        normal, scale = kept
+        along = given * normal
+        if self._bias is not None:
+            np.dot(ones, given, out=self._bias_gradient)
+        if self._weight is not None:
+            np.dot(ones, along, out=self._weight_gradient)
+            given = given * self._weight
+            along *= self._weight
+        mean_along = along.dot(self._average)
+        np.multiply(normal, mean_along, out=along)
+        result: FloatArray = given - given.dot(self._average)
+        result -= along
+        result *= scale
+        return result
 
 
-def _linear_on_array(layer: nn.Linear) -> _OnArray:
-    weight: Array = layer.weight.detach().numpy().T
-    if layer.bias is None:
-        return lambda inputs: np.dot(inputs, weight)
-    bias: Array = layer.bias.detach().numpy()
+class _ReLU:
+    def __init__(self, layer: nn.ReLU) -> None:
+        pass
 
-    def run(inputs: FloatArray) -> FloatArray:
-        outputs: FloatArray = inputs.dot(weight)  # takes half as long as @ for one row
-        outputs += bias
-        return outputs
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        outputs = np.maximum(inputs, _NOTHING, out=inputs)
+        return outputs, outputs
 
-    return run
-
-
-def _run_layer_norm(
-    layer: nn.LayerNorm, inputs: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    own: Any = layer._parameters
-    outputs, mean, rstd = torch.native_layer_norm(
-        inputs, layer.normalized_shape, own["weight"], own["bias"], layer.eps
-    )
-    return outputs, (inputs, mean, rstd)
+    def differentiate(self, outputs: FloatArray, given: FloatArray, ones: FloatArray) -> FloatArray:
+        given *= outputs > _NOTHING
+        return given
 
 
-def _differentiate_layer_norm(
-    layer: nn.LayerNorm, kept: tuple[Tensor, Tensor, Tensor], given: Tensor, wanted: bool
-) -> Tensor:
-    own: Any = layer._parameters
-    weight, bias = own["weight"], own["bias"]
-    mask = [wanted, weight is not None, bias is not None]
-    result, for_weight, for_bias = torch.ops.aten.native_layer_norm_backward.default(
-        given, kept[0], layer.normalized_shape, kept[1], kept[2], weight, bias, mask
-    )
-    if weight is not None:
-        weight.grad.copy_(for_weight)
-    if bias is not None:
-        bias.grad.copy_(for_bias)
-    outcome: Tensor = result
-    return outcome
+class _Tanh:
+    def __init__(self, layer: nn.Tanh) -> None:
+        pass
+
+    def run(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        outputs = np.tanh(inputs, out=inputs)
+        return outputs, outputs
+
+    def differentiate(self, outputs: FloatArray, given: FloatArray, ones: FloatArray) -> FloatArray:
+        given *= 1.0 - outputs * outputs
+        return given
 
 
-def _layer_norm_on_array(layer: nn.LayerNorm) -> _OnArray:
-    (width,), epsilon = layer.normalized_shape, layer.eps
-    average = np.full((width, 1), 1.0 / width, np.float32)  # `mean` takes several times as long
-    weight = np.ones(width, np.float32) if layer.weight is None else layer.weight.detach().numpy()
-    bias = np.zeros(width, np.float32) if layer.bias is None else layer.bias.detach().numpy()
-
-    def run(inputs: FloatArray) -> FloatArray:
-        outputs: FloatArray = inputs - inputs.dot(average)
-        variance = (outputs * outputs).dot(average)
-        outputs /= np.sqrt(variance + epsilon)
-        outputs *= weight
-        outputs += bias
-        return outputs
-
-    return run
+def _arrays(weight: Tensor | None) -> tuple[Any, Any]:
+    """A weight and its gradient, if it has one, on the same memory."""
+    if weight is None:
+        return None, None
+    return weight.detach().numpy(), None if weight.grad is None else weight.grad.numpy()
 
 
-def _run_relu(layer: nn.ReLU, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    outputs = torch.relu_(inputs)  # which nobody else keeps: no rule keeps its outputs but this one
-    return outputs, outputs
-
-
-def _differentiate_relu(layer: nn.ReLU, outputs: Tensor, given: Tensor, wanted: bool) -> Tensor:
-    result: Tensor = torch.ops.aten.threshold_backward.default(given, outputs, 0)
-    return result
-
-
-def _relu_on_array(layer: nn.ReLU) -> _OnArray:
-    nothing = np.zeros((), np.float32)
-    return lambda inputs: np.maximum(inputs, nothing, out=inputs)
-
-
-def _run_tanh(layer: nn.Tanh, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    outputs = torch.tanh(inputs)
-    return outputs, outputs
-
-
-def _differentiate_tanh(layer: nn.Tanh, outputs: Tensor, given: Tensor, wanted: bool) -> Tensor:
-    result: Tensor = torch.ops.aten.tanh_backward.default(given, outputs)
-    return result
-
-
-def _tanh_on_array(layer: nn.Tanh) -> _OnArray:
-    return lambda inputs: np.tanh(inputs, out=inputs)
-
-
-_RULES: dict[type[nn.Module], _Rule] = {
-    nn.Linear: _Rule(_run_linear, _differentiate_linear, _linear_on_array),
-    nn.LayerNorm: _Rule(_run_layer_norm, _differentiate_layer_norm, _layer_norm_on_array),
-    nn.ReLU: _Rule(_run_relu, _differentiate_relu, _relu_on_array),
-    nn.Tanh: _Rule(_run_tanh, _differentiate_tanh, _tanh_on_array),
+_NOTHING = np.zeros((), np.float32)
+_KINDS: dict[type[nn.Module], Any] = {
+    nn.Linear: _Linear,
+    nn.LayerNorm: _LayerNorm,
+    nn.ReLU: _ReLU,
+    nn.Tanh: _Tanh,
 }

@@ -73,6 +73,7 @@ class QNetwork(nn.Module):
     Attributes:
         has_modes: whether a layer may behave otherwise in training.
         is_random: whether a prediction that is learned from is, in any part.
+        has_arrays: whether, at the last `check`, it was plain and on the CPU.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class QNetwork(nn.Module):
         self.embedding = embedding
         self.head = head
         self._plain = _plain_parts(self)
-        self._is_checked = False
+        self.has_arrays = False
         self._head_of_reading: Head | None = None
         self._reads_as_it_is = False
         self.eval()
@@ -134,10 +135,9 @@ class QNetwork(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether `record` says what `predict` does.
+        """Whether it is an MLP of common layers, as it was built.
 
-        So it is for an MLP of common layers, unless somebody has exchanged or
-        hooked a part.
+        Not so if somebody has exchanged or hooked a part.
         """
         plain = self._plain
         return plain is not None and plain.children == plain.built and not any(plain.hooks)
@@ -147,32 +147,33 @@ class QNetwork(nn.Module):
         """Whether `is_plain` held when the network was built."""
         return self._plain is not None
 
-    def predict_plain(self, obs: Tensors, purpose: Purpose) -> Prediction:
-        """`predict`, of a network that `is_plain`, for which the purpose changes nothing."""
-        return self.record(obs)[0]
-
     def check(self) -> bool:
-        """Whether `differentiate` does what autograd does: plain, and all weights learn.
+        """Find out whether it `is_plain`, and whether `record` says what `predict` does.
 
-        Until the next check, acting relies on what this one found.
+        Until the next check, acting and `record` rely on what this one found.
+
+        Returns:
+            Whether it is plain. `has_arrays` says whether it is on the CPU too.
         """
-        self._is_checked = self.is_plain
-        if not self._is_checked:
-            return False
-        assert self._plain is not None
-        self._plain.chain.find_arrays()
-        return self._plain.chain.learns
+        plain = self._plain
+        is_plain = self.is_plain
+        self.has_arrays = plain is not None and is_plain and plain.chain.find_arrays()
+        return is_plain
 
     def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
-        """`predict`, and what `differentiate` wants; of a network that `is_plain`."""
-        assert self._plain is not None
-        outputs, kept = self._plain.chain.run(self._plain.encoder(obs))
-        return Prediction(self._plain.output.shaped(outputs)), kept
+        """`predict`, and what `differentiate` wants; of a network that `has_arrays`."""
+        assert self._plain is not None and self.has_arrays
+        outputs, kept = self._plain.chain.run(self._plain.encoder(obs).numpy())
+        return Prediction(self._plain.output.shaped(torch.from_numpy(outputs))), kept
+
+    def predict_plain(self, obs: Tensors, purpose: Purpose) -> Prediction:
+        """`predict`, of a network that `has_arrays`, for which the purpose changes nothing."""
+        return self.record(obs)[0]
 
     def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
         """Overwrite the weights' `.grad`, given the gradient of the values (B, A, N)."""
         assert self._plain is not None
-        self._plain.chain.differentiate(kept, gradient.flatten(1))
+        self._plain.chain.differentiate(kept, gradient.flatten(1).numpy())
 
     def q(self, obs: Tensors, purpose: Purpose) -> Tensor:
         """Expected returns (B, A)."""
@@ -188,13 +189,11 @@ class QNetwork(nn.Module):
             return None
         if len(obs) * plain.width > _FEW:
             return None
-        if not (self._is_checked and purpose is Purpose.ACT):
-            if not self.is_plain:
+        if not (self.has_arrays and purpose is Purpose.ACT):
+            self.check()
+            if not self.has_arrays:
                 return None
-            plain.chain.find_arrays()
-        values = plain.chain.run_on_array(obs)
-        if values is None:
-            return None
+        values = plain.chain.outputs_of_few(obs)
         if self.head is not self._head_of_reading:
             self._head_of_reading = self.head
             self._reads_as_it_is = _reads_as_it_is(self.head)

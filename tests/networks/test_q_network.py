@@ -157,6 +157,7 @@ def test_an_array_is_read_as_a_tensor_is(name: str, n: int, layer_norm: bool) ->
     assert (values.shape, values.dtype) == ((n, 3), np.float32)
     expected = network(torch.from_numpy(obs)).detach().numpy()
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    assert network.check()
     predicted, recorded = (
         each.values.detach()
         for each in (
@@ -490,8 +491,8 @@ def test_a_network_knows_whether_chance_plays_a_part_in_learning(
 @pytest.mark.parametrize("policy", [{"dueling": True}, {"noisy": True}, {}])
 def test_only_a_chain_of_common_layers_is_plain(head: Head, policy: dict[str, bool]) -> None:
     network = network_of(head, **policy)
-    assert network.is_plain is (head is not SAMPLED and not policy)
-    if network.is_plain:
+    assert network.check() is (head is not SAMPLED and not policy)
+    if network.has_arrays:
         obs = torch.randn(5, 4)
         recorded, predicted = network.record(obs)[0], network.predict(obs, Purpose.LEARN)
         torch.testing.assert_close(recorded.values, predicted.values)
