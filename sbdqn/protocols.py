@@ -80,7 +80,7 @@ class DifferentiatedHead(Head, Protocol):
     def loss_and_gradient(
         self, prediction: Prediction, action: Tensor, target: Tensor
     ) -> tuple[Loss, Tensor]:
-        """`loss`, and the gradient (B, A, N) of its values by the prediction's."""
+        """`loss`, and the gradient (B, A, N) of its values by the prediction's, on the CPU."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -55,15 +56,20 @@ class Scalar:
         self, prediction: Prediction, action: Tensor, target: Tensor
     ) -> tuple[Loss, Tensor]:
         """`loss`, and the gradient (B, A, 1) of its values by the prediction's."""
-        values = prediction.values
-        place = action.view(-1, 1, 1)
-        difference = values.gather(1, place) - target.view(-1, 1, 1)  # (B, 1, 1)
-        surprise = difference.abs()
+        values = prediction.values.numpy().reshape(-1)
+        n_rows, n_actions = prediction.values.shape[:2]
+        place = np.arange(0, n_rows * n_actions, n_actions) + action.numpy()
+        difference = values[place] - target.numpy()
         if self.error == "huber":
-            slope = difference.clamp(-1.0, 1.0)
-            value = slope * torch.sub(difference, slope, alpha=0.5)
+            slope = np.minimum(np.maximum(difference, -_BEND), _BEND)
+            value = slope * (difference - _HALF * slope)
         else:
-            slope = 2.0 * difference
+            slope = difference + difference
             value = difference * difference
-        gradient = torch.zeros_like(values).scatter_(1, place, slope)
-        return Loss(value.view(-1), surprise.view(-1)), gradient
+        gradient = np.zeros_like(values)
+        gradient[place] = slope
+        loss = Loss(torch.from_numpy(value), torch.from_numpy(np.abs(difference)))
+        return loss, torch.from_numpy(gradient).view(prediction.values.shape)
+
+
+_BEND, _HALF = np.ones((), np.float32), np.full((), 0.5, np.float32)

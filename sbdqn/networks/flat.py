@@ -6,6 +6,7 @@ whatever the number of layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -45,6 +46,7 @@ class FlatParameters:
         self.values = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.trainable]))
         self.gradient = torch.zeros_like(self.values)
         self._gradient_row = self.gradient.view(1, -1)
+        self._gradient_array = self.gradient.numpy() if self.gradient.is_cpu else None
         self._gradients: list[Tensor] = []
         offset = 0
         for parameter in self.trainable:
@@ -102,10 +104,15 @@ class FlatParameters:
 
     def clip_gradient(self, max_norm: float | None) -> Tensor:
         """Scale the gradient down to `max_norm`, and return its norm before."""
-        norm: Tensor = torch.linalg.vector_norm(self.gradient)
-        if max_norm is not None:
-            self._gradient_row.renorm_(2, 0, max_norm)
-        return norm
+        if self._gradient_array is None:
+            norm: Tensor = torch.linalg.vector_norm(self.gradient)
+            if max_norm is not None:
+                self._gradient_row.renorm_(2, 0, max_norm)
+            return norm
+        length = math.sqrt(self._gradient_array.dot(self._gradient_array))
+        if max_norm is not None and length > max_norm:
+            self.gradient.mul_(max_norm / length)
+        return torch.tensor(length)
 
 
 def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -54,7 +54,7 @@ class Chain:
         self._layers = list(layers)
         self._parameters: list[Any] = [layer._parameters for layer in layers]
         self._steps: list[_OnArrays] = []
-        self._steps_are_of: list[tuple[int, bool]] = []
+        self._steps_are_of: list[int] = []
         self._ones = np.ones(0, np.float32)
 
     @staticmethod
@@ -72,14 +72,10 @@ class Chain:
         Returns:
             Whether there are arrays of them: not so on another device.
         """
-        where = [
-            (weight.data_ptr(), weight.grad is None)
-            for own in self._parameters
-            for weight in own.values()
-            if weight is not None
-        ]
+        weights = [each for own in self._parameters for each in own.values() if each is not None]
+        where = [weight.data_ptr() for weight in weights]
+        where.append(bool(weights) and weights[0].grad is not None)
         if where != self._steps_are_of:  # they were moved, replaced or copied
-            weights = [weight for layer in self._layers for weight in layer.parameters()]
             on_cpu = all(weight.is_cpu for weight in weights)
             self._steps = [_KINDS[type(layer)](layer) for layer in self._layers if on_cpu]
             self._steps_are_of = where

@@ -162,7 +162,8 @@ class QNetwork(nn.Module):
 
     def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
         """`predict`, and what `differentiate` wants; of a network that `has_arrays`."""
-        assert self._plain is not None and self.has_arrays
+        assert self._plain is not None
+        assert self.has_arrays
         outputs, kept = self._plain.chain.run(self._plain.encoder(obs).numpy())
         return Prediction(self._plain.output.shaped(torch.from_numpy(outputs))), kept
 
