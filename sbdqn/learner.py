@@ -140,12 +140,21 @@ class Learner:
         Returns:
             Their losses, to be read and not to be written to.
         """
+        rules = Rules(self._head, self.backup, self.max_gradient_norm)
+        # From here on nobody can change the networks.
+        learns = self.flat.learns()
+        is_plain = self.online.check() and self.target.check()
         losses: list[Loss] = []
         while len(losses) < len(batches):
             done = len(losses)
-            records = self._update_some(batches[done:], shares[done:])
-            self.n_updates += len(records)
-            self._last = records[-1]
+            if self._compiled is not None and learns and self._compiles(is_plain):
+                records = self._update_compiled(rules, batches[done:], shares[done:])
+            else:
+                by_hand = learns and self.online.has_arrays and self.target.has_arrays
+                records = [self._update_eagerly(rules, batches[done], shares[done], by_hand)]
+            if records:
+                self.n_updates += len(records)
+                self._last = records[-1]
             losses += [record.loss for record in records]
         return losses
 
@@ -205,31 +214,19 @@ class Learner:
         self.optimizer.load_state_dict(dict(state))
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
-    def _update_some(self, batches: Sequence[Batch], shares: Sequence[float]) -> list[UpdateRecord]:
-        """Make the first of these updates, and more of them where they are one operation."""
-        rules = Rules(self._head, self.backup, self.max_gradient_norm)
-        learns = self.flat.learns()
-        is_plain = self.online.check() and self.target.check()
-        if self._compiled is not None and learns and self._compiles(is_plain):
-            try:
-                return self._update_compiled(rules, self._compiled, batches, shares)
-            except CannotCompileError as error:
-                self._compiled = None
-                _log.warning(
-                    "updates are not compiled: %s; compile=True needs a C++ compiler (on a GPU, "
-                    "Triton)",
-                    error,
-                )
+    def _update_eagerly(
+        self, rules: Rules, batch: Batch, share: float, by_hand: bool
+    ) -> UpdateRecord:
         head = self._differentiated
-        if learns and head is not None and self.online.has_arrays and self.target.has_arrays:
-            record = self._update_by_hand(rules, batches[0], head)
+        if by_hand and head is not None:
+            record = self._update_by_hand(rules, batch, head)
         else:
             with self._randomness_of(self.n_updates + 1):
                 self._resample()
-                record = self._update_by_autograd(rules, batches[0])
-        if shares[0]:
-            self.sync(shares[0])
-        return [record]
+                record = self._update_by_autograd(rules, batch)
+        if share:
+            self.sync(share)
+        return record
 
     def _update_by_autograd(self, rules: Rules, batch: Batch) -> UpdateRecord:
         self.flat.zero_gradient()
@@ -245,8 +242,7 @@ class Learner:
             target = target_of(rules, batch, self.online.predict_plain, self.target.predict_plain)
             prediction, kept = self.online.record(batch.obs)
             loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
-            gradient.mul_(share_in_mean(batch.weight).view(-1, 1, 1))
-            self.online.differentiate(kept, gradient)
+            self.online.differentiate(kept, gradient, share_in_mean(batch.weight))
             norm = self.flat.clip_gradient(rules.max_gradient_norm)
             q = head.q(prediction)
         self._step()
@@ -260,21 +256,27 @@ class Learner:
         return self._functional_step is None or has_state(self.optimizer)
 
     def _update_compiled(
-        self,
-        rules: Rules,
-        compiled: CompiledUpdates,
-        batches: Sequence[Batch],
-        shares: Sequence[float],
+        self, rules: Rules, batches: Sequence[Batch], shares: Sequence[float]
     ) -> list[UpdateRecord]:
+        """Make the first of these updates in one call, and more where that is possible."""
+        assert self._compiled is not None
         step = None if takes_its_own_steps(self.optimizer) else self._functional_step
         is_alone = step is None or self.online.is_random
         count = 1 if is_alone else _in_one_graph(shares)
         blends = not is_alone and 0 < shares[0] < 1
-        with self._randomness_of(self.n_updates + 1):
-            self._resample()
-            records = compiled(
-                rules, self.optimizer, step, batches[:count], shares[:count] if blends else ()
+        try:
+            with self._randomness_of(self.n_updates + 1):
+                self._resample()
+                records = self._compiled(
+                    rules, self.optimizer, step, batches[:count], shares[:count] if blends else ()
+                )
+        except CannotCompileError as error:
+            self._compiled = None
+            _log.warning(
+                "updates are not compiled: %s; compile=True needs a C++ compiler (a GPU, Triton)",
+                error,
             )
+            return []
         if step is None:
             self._step()
         if shares[count - 1] and not blends:

@@ -24,6 +24,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("observations", "memory"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
+    ("update",),
+    ("compiled",),
     ("learner", "collector", "encoding"),
     ("training", "policy", "evaluation", "persistence", "threads"),
     ("callbacks", "specs"),
@@ -42,13 +44,15 @@ PROMISED = (
     ("observations", "memory"),
     ("protocols",),
     ("heads", "backups", "networks", "replay", "exploration", "schedules"),
+    ("update",),
+    ("compiled",),
     ("learner", "collector"),
     ("training",),
     ("callbacks",),
     ("dqn",),
     ("cli",),
 )
-CORE = {name for names in PROMISED[:6] for name in names}
+CORE = {name for names in PROMISED[:8] for name in names}
 NEVER_IN_THE_CORE = {"tensorboard", "cloudpickle", "ray", "tqdm", "rich", "matplotlib"}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ class FlatParameters:
         length = math.sqrt(self._gradient_array.dot(self._gradient_array))
         if max_norm is not None and length > max_norm:
             self.gradient.mul_(max_norm / length)
-        return torch.tensor(length)
+        return torch.from_numpy(np.array(length, np.float32))
 
 
 def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

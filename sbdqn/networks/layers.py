@@ -91,9 +91,15 @@ class Chain:
             return _QUIET.copy().run(self._run, inputs[0])[0][np.newaxis]
         return self.run(inputs)[0]
 
-    def differentiate(self, kept: list[Any], gradient: FloatArray) -> None:
-        """Overwrite `.grad` of all weights, given the gradient of the outputs (B, ...)."""
-        _QUIET.copy().run(self._differentiate, kept, gradient)
+    def differentiate(self, kept: list[Any], gradient: FloatArray, share: FloatArray) -> None:
+        """Overwrite `.grad` of all weights.
+
+        Args:
+            kept: what `run` gave.
+            gradient: of each row's loss by the outputs (B, ...).
+            share: (B,) of each row in the loss.
+        """
+        _QUIET.copy().run(self._differentiate, kept, gradient, share)
 
     def _run(self, outputs: FloatArray) -> tuple[FloatArray, list[Any]]:
         kept = []
@@ -102,7 +108,8 @@ class Chain:
             kept.append(needed)
         return outputs, kept
 
-    def _differentiate(self, kept: list[Any], gradient: FloatArray) -> None:
+    def _differentiate(self, kept: list[Any], gradient: FloatArray, share: FloatArray) -> None:
+        gradient = gradient * share[:, np.newaxis]
         rows = len(gradient)
         if len(self._ones) < rows:
             self._ones = np.ones(rows, np.float32)

@@ -171,10 +171,16 @@ class QNetwork(nn.Module):
         """`predict`, of a network that `has_arrays`, for which the purpose changes nothing."""
         return self.record(obs)[0]
 
-    def differentiate(self, kept: list[Any], gradient: Tensor) -> None:
-        """Overwrite the weights' `.grad`, given the gradient of the values (B, A, N)."""
+    def differentiate(self, kept: list[Any], gradient: Tensor, share: Tensor) -> None:
+        """Overwrite the weights' `.grad`, of a network that `has_arrays`.
+
+        Args:
+            kept: what `record` gave.
+            gradient: of each row's loss by the values (B, A, N).
+            share: (B,) of each row in the loss.
+        """
         assert self._plain is not None
-        self._plain.chain.differentiate(kept, gradient.flatten(1).numpy())
+        self._plain.chain.differentiate(kept, gradient.flatten(1).numpy(), share.numpy())
 
     def q(self, obs: Tensors, purpose: Purpose) -> Tensor:
         """Expected returns (B, A)."""

@@ -60,7 +60,7 @@ def inputs(n: int = 16) -> Tensor:
 
 @pytest.mark.parametrize("n", [1, 16])
 def test_gradients_equal_those_of_autograd(layers: list[nn.Module], n: int) -> None:
-    obs, slope = inputs(n), torch.randn(n, 2)
+    obs, slope, share = inputs(n), torch.randn(n, 2), torch.rand(n) + 0.5
     plain = copy.deepcopy(nn.Sequential(*layers))
     plain.zero_grad()
     expected = plain(obs)
@@ -69,7 +69,7 @@ def test_gradients_equal_those_of_autograd(layers: list[nn.Module], n: int) -> N
     chain = Chain(layers)
     assert chain.find_arrays()
     outputs, kept = chain.run(obs.numpy())
-    chain.differentiate(kept, slope.numpy().copy())
+    chain.differentiate(kept, (slope / share[:, None]).numpy(), share.numpy())
 
     torch.testing.assert_close(torch.from_numpy(outputs), expected, rtol=1e-5, atol=1e-6)
     for layer, theirs in zip(layers, plain, strict=True):
