@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, optim
 
@@ -238,7 +239,7 @@ class Learner:
 
     def _update_by_hand(self, rules: Rules, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """The same without autograd, which takes longer than a small network itself."""
-        with torch.inference_mode():
+        with torch.inference_mode(), np.errstate(over="ignore", invalid="ignore"):  # as torch does
             target = target_of(rules, batch, self.online.predict_plain, self.target.predict_plain)
             prediction, kept = self.online.record(batch.obs)
             loss, gradient = head.loss_and_gradient(prediction, batch.action, target)

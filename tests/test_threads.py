@@ -118,15 +118,15 @@ def test_a_number_that_a_callback_chooses_stays() -> None:
 
 def test_train_uses_one_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small().learn(16)
-    seen, update = [], model.learner.update
+    seen, update = [], model.learner.update_several
 
-    def watched(batch: Batch) -> Loss:
+    def watched(batches: list[Batch], shares: list[float]) -> list[Loss]:
         seen.append(torch.get_num_threads())
-        return update(batch)
+        return update(batches, shares)
 
-    monkeypatch.setattr(model.learner, "update", watched)
+    monkeypatch.setattr(model.learner, "update_several", watched)
     model.train(2)
-    assert seen == [1, 1]
+    assert seen == [1]
     assert torch.get_num_threads() == PROGRAMS
 
 
