@@ -264,7 +264,8 @@ class Learner:
         step = None if takes_its_own_steps(self.optimizer) else self._functional_step
         is_alone = step is None or self.online.is_random
         count = 1 if is_alone else _in_one_graph(shares)
-        blends = not is_alone and 0 < shares[0] < 1
+        has_target = self._target_flat is not self.flat
+        blends = has_target and not is_alone and 0 < shares[0] < 1
         try:
             with self._randomness_of(self.n_updates + 1):
                 self._resample()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sbdqn import DQN
 from sbdqn.backups import Double, Greedy, Munchausen
+from sbdqn.compiled import _compiled
 from sbdqn.errors import ConfigurationError
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
@@ -163,7 +164,11 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings"), OPTIMIZERS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [OPTIMIZERS[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in OPTIMIZERS[1:])],
+    ids=str,
+)
 def test_every_optimiser_steps_as_it_does_alone(
     name: str, settings: dict[str, Any], graphs: Graphs
 ) -> None:
@@ -308,6 +313,101 @@ def test_batches_of_another_size_are_learned_from(graphs: Graphs) -> None:
     for step, size in enumerate((16, 16, 5, 16, 9)):
         for learner in (eager, compiled):
             learner.update(batch_of(step, size))
+    assert_same(eager, compiled)
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what would be compiled as it stands, line by line."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("body", [None, Normed])
+@pytest.mark.parametrize("has_target", [True, False])
+@pytest.mark.parametrize("max_gradient_norm", [None, 0.1])
+@pytest.mark.parametrize(("name", "settings"), OPTIMIZERS, ids=str)
+def test_the_function_itself_makes_updates(
+    name: str,
+    settings: dict[str, Any],
+    max_gradient_norm: float | None,
+    has_target: bool,
+    body: Any,
+) -> None:
+    policy = MlpPolicy(
+        net_arch=(8,),
+        features_extractor=body,
+        optimizer_class=name,
+        optimizer_kwargs=settings,
+    )
+    options = {"max_gradient_norm": max_gradient_norm, "has_target": has_target}
+    eager, compiled = both(policy, **options)
+    batches = [batch_of(step) for step in range(len(SHARES))]
+    for learner in (eager, compiled):
+        learner.update_several(batches, SHARES)
+    assert_same(eager, compiled, tolerance=1e-3)
+
+
+@pytest.mark.usefixtures("untraced")
+def test_what_a_cuda_graph_replays_keeps_its_place_and_is_copied() -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)), compile=True)
+    compiled = learner._compiled
+    assert compiled is not None
+    compiled._replays_graphs = True  # as on a GPU
+    learner.update(batch_of(0))
+    given: list[Any] = []
+    run = compiled._run
+
+    def keeping(*arguments: Any) -> Any:
+        given.append(run(*arguments))
+        return given[-1]
+
+    compiled._run = keeping
+    (loss,) = learner.update_several([batch_of(1)], [0.0])
+    ((q, overwritten, norm),) = given[0]
+    for tensor in (q, *overwritten, norm):
+        tensor.fill_(7.0)  # the next replay
+    assert learner.last is not None
+    for tensor in (*loss, learner.last.q, learner.last.gradient_norm):
+        assert not (tensor == 7.0).any()
+    state = compiled._kept
+    assert state is not None
+    for tensor in (state.values, state.gradient, state.target_values, state.optimizer["exp_avg"]):
+        assert hasattr(tensor, "_dynamo_static_input_type")
+
+
+@pytest.mark.parametrize(("device", "graphs_are"), [("cuda", True), ("xpu", False)])
+def test_a_gpu_replays_graphs(
+    device: str, graphs_are: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(torch, "compile", lambda function, options, **_: seen.update(options))
+    _compiled(lambda: None, torch.device(device), False)
+    assert seen == {"fallback_random": True, "triton.cudagraphs": graphs_are}
+
+
+@pytest.mark.usefixtures("untraced")
+def test_an_error_of_ones_own_is_not_taken_for_one_of_the_compiler() -> None:
+    class Failing(Scalar):
+        def loss(self, *_: Any) -> Loss:
+            raise RuntimeError("mine")
+
+    learner = make_learner(MlpPolicy(net_arch=(8,)), compile=True)
+    learner.update(batch_of(0))
+    learner.head = Failing()
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        learner.update(batch_of(1))
+    assert learner.n_updates == 1
+
+
+@pytest.mark.usefixtures("untraced")
+def test_a_network_that_was_hooked_is_updated_as_it_is() -> None:
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    for step in range(4):
+        for learner in (eager, compiled):
+            learner.update(batch_of(step))
+            if step == 1:
+                learner.online.trunk.register_forward_hook(lambda *given: 2 * given[2])
     assert_same(eager, compiled)
 
 

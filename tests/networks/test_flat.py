@@ -165,3 +165,17 @@ def test_clipping_leaves_a_gradient_of_zero_alone() -> None:
     flat = FlatParameters(nn.Linear(2, 1, bias=False))
     assert flat.clip_gradient(1.0).item() == 0.0
     assert flat.gradient.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e6])
+def test_a_gradient_elsewhere_is_clipped_by_torch_alike(max_norm: float | None) -> None:
+    here, elsewhere = (FlatParameters(a_module()) for _ in range(2))
+    elsewhere._gradient_array = None  # as on a GPU
+    norms = []
+    for flat in (here, elsewhere):
+        flat.gradient.copy_(torch.linspace(-1.0, 2.0, len(flat.gradient)))
+        norms.append(flat.clip_gradient(max_norm))
+    torch.testing.assert_close(norms[0], norms[1])
+    torch.testing.assert_close(here.gradient, elsewhere.gradient)
+    if max_norm == 0.5:
+        assert here.gradient.norm().item() == pytest.approx(0.5, rel=1e-5)
