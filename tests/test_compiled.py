@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -290,6 +292,30 @@ def test_a_head_that_changes_is_heeded(graphs: Graphs, monkeypatch: pytest.Monke
     assert not compiled.flat.gradient.any()
 
 
+@pytest.mark.parametrize("name", ["torchheads", "sbdqn_heads", "heads"])
+def test_a_constant_of_a_users_module_is_heeded(
+    name: str, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    source = """
+from sbdqn.heads import Scalar
+FACTOR = 1.0
+class Scaled(Scalar):
+    def loss(self, prediction, action, target):
+        loss = super().loss(prediction, action, target)
+        return loss._replace(value=FACTOR * loss.value)
+"""
+    exec(source, module.__dict__)
+    eager, compiled = both(MlpPolicy(net_arch=(), optimizer_class="SGD"), head=module.Scaled())
+    for step, factor in enumerate((1.0, 1.0, 0.0)):
+        module.FACTOR = factor
+        for learner in (eager, compiled):
+            learner.update(batch_of(step))
+        assert_same(eager, compiled)
+    assert not compiled.flat.gradient.any()
+
+
 @pytest.mark.slow
 def test_models_do_not_share_what_is_compiled(graphs: Graphs) -> None:
     # torch keeps at most eight graphs of one function.
@@ -308,6 +334,55 @@ def test_batches_of_another_size_are_learned_from(graphs: Graphs) -> None:
     for step, size in enumerate((16, 16, 5, 16, 9)):
         for learner in (eager, compiled):
             learner.update(batch_of(step, size))
+    assert_same(eager, compiled)
+
+
+def test_so_many_numbers_of_updates_have_a_graph_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[set[tuple[int, bool]]] = []
+
+    def compile(function: Any, **_: Any) -> Any:
+        made: set[tuple[int, bool]] = set()
+        limits.append(made)
+
+        def run(*arguments: Any) -> Any:
+            made.add((len(arguments[2]), arguments[3] is not None))
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    step = 1
+    for learner in (eager, compiled):
+        learner.update(batch_of(0))
+    for count in range(1, 9):
+        for share in (0.0, 0.25):
+            batches = [batch_of(step + number) for number in range(count)]
+            step += count
+            for learner in (eager, compiled):
+                learner.update_several(batches, [share] * count)
+    assert_same(eager, compiled)
+    # torch makes at most eight graphs of one function.
+    assert len(limits) == 16
+    assert all(len(made) == 1 for made in limits)
+
+
+def test_a_backup_that_never_stays_the_same_is_not_compiled_without_end(
+    graphs: Graphs, caplog: pytest.LogCaptureFixture
+) -> None:
+    eager, compiled = both(MlpPolicy(net_arch=()))
+    with (
+        caplog.at_level(logging.WARNING, "sbdqn"),
+        torch._dynamo.config.patch(recompile_limit=2),
+    ):
+        for step in range(6):
+            for learner in (eager, compiled):
+                learner.backup = Munchausen(temperature=1.0 + step)
+                learner.update(batch_of(step))
+    said = [each.getMessage() for each in caplog.records if each.name == "sbdqn.learner"]
+    assert len(said) == 1
+    assert "changed so often" in said[0]
+    assert graphs.made == 2
     assert_same(eager, compiled)
 
 
