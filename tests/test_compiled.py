@@ -121,6 +121,7 @@ def assert_same(eager: Learner, compiled: Learner, tolerance: float = 1e-5) -> N
 SHARES = [0.0, 0.0, 0.0, 1.0, 0.0, 0.25, 0.5, 0.0, 1.0, 0.125, 0.125, 0.125, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_updates_in_one_call_are_those_of_many_calls(graphs: Graphs) -> None:
     eager, compiled = both(MlpPolicy(net_arch=(8,), layer_norm=True))
     batches = [batch_of(step) for step in range(len(SHARES))]
@@ -165,7 +166,11 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings"), OPTIMIZERS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [OPTIMIZERS[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in OPTIMIZERS[1:])],
+    ids=str,
+)
 def test_every_optimiser_steps_as_it_does_alone(
     name: str, settings: dict[str, Any], graphs: Graphs
 ) -> None:
@@ -177,6 +182,53 @@ def test_every_optimiser_steps_as_it_does_alone(
             learner.update(batch_of(step))
     assert_same(eager, compiled, tolerance=1e-4)
     assert graphs.made == 1
+
+
+def not_compiled(function: Any, **_: Any) -> Any:
+    """Stands in for a compiler that has nothing to do."""
+    return function
+
+
+@pytest.mark.parametrize(("name", "settings"), OPTIMIZERS, ids=str)
+def test_every_functional_step_is_the_optimisers(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", not_compiled)
+    policy = MlpPolicy(net_arch=(8,), optimizer_class=name, optimizer_kwargs=settings)
+    eager, compiled = both(policy)
+    batches = [batch_of(step) for step in range(len(SHARES))]
+    for learner in (eager, compiled):
+        learner.update_several(batches, SHARES)
+    assert_same(eager, compiled, tolerance=1e-4)
+
+
+def test_records_outlive_the_memory_that_a_graph_replays_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory: list[Tensor] = []
+
+    def replaying(function: Any, **_: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            for tensor in memory:
+                tensor.fill_(float("nan"))  # as the next replay of a CUDA graph does
+            outcomes = function(*arguments)
+            memory[:] = [part for q, loss, norm in outcomes for part in (q, *loss, norm)]
+            return outcomes
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", replaying)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    assert compiled._compiled is not None
+    compiled._compiled._replays_graphs = True
+    losses = []
+    for step in range(4):
+        for learner in (eager, compiled):
+            losses.append(learner.update(batch_of(step)))
+    torch.testing.assert_close(losses[1::2], losses[::2], rtol=1e-5, atol=1e-5)
+    for tensor in memory:
+        tensor.fill_(float("nan"))
+    assert_same(eager, compiled)
 
 
 def test_a_step_that_is_hooked_is_the_optimisers_own(graphs: Graphs) -> None:
@@ -195,8 +247,9 @@ def test_a_step_that_is_hooked_is_the_optimisers_own(graphs: Graphs) -> None:
 @pytest.mark.parametrize("max_gradient_norm", [None, 0.1, 1e9])
 @pytest.mark.parametrize("has_target", [True, False])
 def test_clipping_and_targets_are_those_of_the_update(
-    max_gradient_norm: float | None, has_target: bool, graphs: Graphs
+    max_gradient_norm: float | None, has_target: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch, "compile", not_compiled)
     options = {"max_gradient_norm": max_gradient_norm, "has_target": has_target}
     eager, compiled = both(MlpPolicy(net_arch=(8,)), **options)
     for step in range(4):
@@ -227,7 +280,9 @@ def test_buffers_and_dropout_are_those_of_the_update(graphs: Graphs) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [{}, {"dueling": True, "noisy": True}], ids=["plain", "dueling and noisy"]
+    "policy",
+    [{}, pytest.param({"dueling": True, "noisy": True}, marks=pytest.mark.slow)],
+    ids=["plain", "dueling and noisy"],
 )
 def test_nothing_is_traced_again_as_schedules_move(policy: dict[str, Any], graphs: Graphs) -> None:
     model = DQN(
@@ -272,6 +327,37 @@ def test_settings_that_change_are_heeded(graphs: Graphs) -> None:
         assert not torch.equal(before, compiled.flat.values.detach()) or step > 6
 
 
+def test_a_hook_that_comes_later_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counting(function: Any, **_: Any) -> Any:
+        return lambda *arguments: [calls.append(1), function(*arguments)][1]
+
+    monkeypatch.setattr(torch, "compile", counting)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    for step in range(4):
+        for learner in (eager, compiled):
+            if step == 2:
+                learner.online.trunk.register_forward_hook(lambda *_: torch.zeros(16, 8))
+            learner.update(batch_of(step))
+    assert len(calls) == 1  # a graph does not look for hooks, so it is not used
+    assert_same(eager, compiled)
+
+
+def test_an_error_of_the_head_itself_is_not_explained_away(graphs: Graphs) -> None:
+    learner = make_learner(MlpPolicy(net_arch=()), compile=True)
+    learner.update(batch_of(0))
+    compiled: Any = learner._compiled
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    compiled._runs[1, False] = failing
+    with pytest.raises(RuntimeError, match="out of memory"):
+        learner.update(batch_of(1))
+    assert learner.n_updates == 1
+
+
 class Scaled(Scalar):
     """A head of somebody's own, whose class says how much its loss counts."""
 
@@ -292,7 +378,9 @@ def test_a_head_that_changes_is_heeded(graphs: Graphs, monkeypatch: pytest.Monke
     assert not compiled.flat.gradient.any()
 
 
-@pytest.mark.parametrize("name", ["torchheads", "sbdqn_heads", "heads"])
+@pytest.mark.parametrize(
+    "name", ["torchheads", pytest.param("sbdqn_heads", marks=pytest.mark.slow)]
+)
 def test_a_constant_of_a_users_module_is_heeded(
     name: str, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
