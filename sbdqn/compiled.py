@@ -68,10 +68,12 @@ class CompiledUpdates:
         self._rate_is: float | None = None
         self._kept: _State | None = None
         self._replays_graphs = self._flat.values.device.type == "cuda"
-        graph = _graph_of(_Predicting(*online), None if target is None else _Predicting(*target))
+        self._graph = _graph_of(
+            _Predicting(*online), None if target is None else _Predicting(*target)
+        )
         networks = [online[0]] if target is None else [online[0], target[0]]
-        are_plain = all(network.is_plain for network in networks)
-        self._run = _compiled(graph, self._flat.values.device, are_plain)
+        self._are_plain = all(network.is_plain for network in networks)
+        self._runs: dict[tuple[int, bool], Callable[..., Any]] = {}
 
     def __call__(
         self,
@@ -92,7 +94,8 @@ class CompiledUpdates:
                 empty for none.
 
         Raises:
-            CannotCompileError: if this machine cannot compile; nothing has changed then.
+            CannotCompileError: if this machine cannot compile, or would have to do so
+                again and again; nothing has changed then.
             ConfigurationError: if the networks, head or backup cannot be one graph.
         """
         settings = optimizer.param_groups[0]
@@ -105,10 +108,10 @@ class CompiledUpdates:
             blends = torch.tensor(shares).to(self._rate.device, non_blocking=True)
         try:
             with torch.no_grad():
-                outcomes = self._run(
+                outcomes = self._run_of(len(batches), blends is not None)(
                     state, self._rate, list(batches), blends, rules, settings, step
                 )
-        except RuntimeError as error:
+        except Exception as error:
             explained = _explained(error)
             if explained is None:
                 raise
@@ -118,6 +121,14 @@ class CompiledUpdates:
             for batch, (q, loss, norm) in zip(batches, outcomes, strict=True)
         ]
         return list(map(_copied, records)) if self._replays_graphs else records
+
+    def _run_of(self, count: int, blends: bool) -> Callable[..., Any]:
+        """What makes so many updates; each has a compiler's limit of graphs of its own."""
+        run = self._runs.get((count, blends))
+        if run is None:
+            run = _compiled(self._graph, self._flat.values.device, self._are_plain)
+            self._runs[count, blends] = run
+        return run
 
     def _state(self, optimizer: optim.Optimizer, steps: bool) -> _State:
         kept = optimizer.state[optimizer.param_groups[0]["params"][0]] if steps else {}
@@ -152,15 +163,22 @@ def _copied(record: UpdateRecord) -> UpdateRecord:
 
 
 class CannotCompileError(Exception):
-    """This machine has nothing to compile with."""
+    """There is nothing to compile with, or no end to compiling."""
 
 
-def _explained(error: RuntimeError) -> Exception | None:
+def _explained(error: Exception) -> Exception | None:
     # Importing it at the top would take seconds.
     from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
 
     if isinstance(error, BackendCompilerFailed):
-        return CannotCompileError(_first_line(error))
+        return CannotCompileError(
+            f"{_first_line(error)}; compile=True needs a C++ compiler (a GPU, Triton)"
+        )
+    if type(error).__name__ == "FailOnRecompileLimitHit":  # torch 2.5 has none
+        return CannotCompileError(
+            "a head, a backup or a setting changed so often that torch would compile without "
+            "end; a number that changes in every update belongs into a tensor"
+        )
     if isinstance(error, TorchDynamoException):
         return ConfigurationError(
             f"compile=True makes one graph of an update, and torch cannot trace this one: "
@@ -283,7 +301,7 @@ _NEEDLESS = re.compile(
     r"""(dict\(|type\()*
         (update\b|step\b                         # in which the networks are, and ours
         |__import__\('torch'\)
-        |G\['(?!__import_(?!torch|sbdqn)))       # globals, but not another module's
+        |G\['(?!_*import_(?!(torch|sbdqn)(_dot_|'))|___unnamed_scope))  # globals, but no others'
     """,
     re.VERBOSE,
 )

@@ -274,10 +274,7 @@ class Learner:
                 )
         except CannotCompileError as error:
             self._compiled = None
-            _log.warning(
-                "updates are not compiled: %s; compile=True needs a C++ compiler (a GPU, Triton)",
-                error,
-            )
+            _log.warning("updates are not compiled: %s", error)
             return []
         if step is None:
             self._step()

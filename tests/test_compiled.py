@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -120,6 +122,7 @@ def assert_same(eager: Learner, compiled: Learner, tolerance: float = 1e-5) -> N
 SHARES = [0.0, 0.0, 0.0, 1.0, 0.0, 0.25, 0.5, 0.0, 1.0, 0.125, 0.125, 0.125, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_updates_in_one_call_are_those_of_many_calls(graphs: Graphs) -> None:
     eager, compiled = both(MlpPolicy(net_arch=(8,), layer_norm=True))
     batches = [batch_of(step) for step in range(len(SHARES))]
@@ -182,6 +185,53 @@ def test_every_optimiser_steps_as_it_does_alone(
     assert graphs.made == 1
 
 
+def not_compiled(function: Any, **_: Any) -> Any:
+    """Stands in for a compiler that has nothing to do."""
+    return function
+
+
+@pytest.mark.parametrize(("name", "settings"), OPTIMIZERS, ids=str)
+def test_every_functional_step_is_the_optimisers(
+    name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", not_compiled)
+    policy = MlpPolicy(net_arch=(8,), optimizer_class=name, optimizer_kwargs=settings)
+    eager, compiled = both(policy)
+    batches = [batch_of(step) for step in range(len(SHARES))]
+    for learner in (eager, compiled):
+        learner.update_several(batches, SHARES)
+    assert_same(eager, compiled, tolerance=1e-4)
+
+
+def test_records_outlive_the_memory_that_a_graph_replays_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory: list[Tensor] = []
+
+    def replaying(function: Any, **_: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            for tensor in memory:
+                tensor.fill_(float("nan"))  # as the next replay of a CUDA graph does
+            outcomes = function(*arguments)
+            memory[:] = [part for q, loss, norm in outcomes for part in (q, *loss, norm)]
+            return outcomes
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", replaying)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    assert compiled._compiled is not None
+    compiled._compiled._replays_graphs = True
+    losses = []
+    for step in range(4):
+        for learner in (eager, compiled):
+            losses.append(learner.update(batch_of(step)))
+    torch.testing.assert_close(losses[1::2], losses[::2], rtol=1e-5, atol=1e-5)
+    for tensor in memory:
+        tensor.fill_(float("nan"))
+    assert_same(eager, compiled)
+
+
 def test_a_step_that_is_hooked_is_the_optimisers_own(graphs: Graphs) -> None:
     eager, compiled = both(MlpPolicy(net_arch=(8,)))
     steps = []
@@ -198,8 +248,9 @@ def test_a_step_that_is_hooked_is_the_optimisers_own(graphs: Graphs) -> None:
 @pytest.mark.parametrize("max_gradient_norm", [None, 0.1, 1e9])
 @pytest.mark.parametrize("has_target", [True, False])
 def test_clipping_and_targets_are_those_of_the_update(
-    max_gradient_norm: float | None, has_target: bool, graphs: Graphs
+    max_gradient_norm: float | None, has_target: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch, "compile", not_compiled)
     options = {"max_gradient_norm": max_gradient_norm, "has_target": has_target}
     eager, compiled = both(MlpPolicy(net_arch=(8,)), **options)
     for step in range(4):
@@ -230,7 +281,9 @@ def test_buffers_and_dropout_are_those_of_the_update(graphs: Graphs) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [{}, {"dueling": True, "noisy": True}], ids=["plain", "dueling and noisy"]
+    "policy",
+    [{}, pytest.param({"dueling": True, "noisy": True}, marks=pytest.mark.slow)],
+    ids=["plain", "dueling and noisy"],
 )
 def test_nothing_is_traced_again_as_schedules_move(policy: dict[str, Any], graphs: Graphs) -> None:
     model = DQN(
@@ -275,6 +328,37 @@ def test_settings_that_change_are_heeded(graphs: Graphs) -> None:
         assert not torch.equal(before, compiled.flat.values.detach()) or step > 6
 
 
+def test_a_hook_that_comes_later_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counting(function: Any, **_: Any) -> Any:
+        return lambda *arguments: [calls.append(1), function(*arguments)][1]
+
+    monkeypatch.setattr(torch, "compile", counting)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    for step in range(4):
+        for learner in (eager, compiled):
+            if step == 2:
+                learner.online.trunk.register_forward_hook(lambda *_: torch.zeros(16, 8))
+            learner.update(batch_of(step))
+    assert len(calls) == 1  # a graph does not look for hooks, so it is not used
+    assert_same(eager, compiled)
+
+
+def test_an_error_of_the_head_itself_is_not_explained_away(graphs: Graphs) -> None:
+    learner = make_learner(MlpPolicy(net_arch=()), compile=True)
+    learner.update(batch_of(0))
+    compiled: Any = learner._compiled
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    compiled._runs[1, False] = failing
+    with pytest.raises(RuntimeError, match="out of memory"):
+        learner.update(batch_of(1))
+    assert learner.n_updates == 1
+
+
 class Scaled(Scalar):
     """A head of somebody's own, whose class says how much its loss counts."""
 
@@ -289,6 +373,32 @@ def test_a_head_that_changes_is_heeded(graphs: Graphs, monkeypatch: pytest.Monke
     eager, compiled = both(MlpPolicy(net_arch=(8,), optimizer_class="SGD"), head=Scaled())
     for step, factor in enumerate((1.0, 1.0, 3.0, 0.0)):
         monkeypatch.setattr(Scaled, "factor", factor)
+        for learner in (eager, compiled):
+            learner.update(batch_of(step))
+        assert_same(eager, compiled)
+    assert not compiled.flat.gradient.any()
+
+
+@pytest.mark.parametrize(
+    "name", ["torchheads", pytest.param("sbdqn_heads", marks=pytest.mark.slow)]
+)
+def test_a_constant_of_a_users_module_is_heeded(
+    name: str, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    source = """
+from sbdqn.heads import Scalar
+FACTOR = 1.0
+class Scaled(Scalar):
+    def loss(self, prediction, action, target):
+        loss = super().loss(prediction, action, target)
+        return loss._replace(value=FACTOR * loss.value)
+"""
+    exec(source, module.__dict__)
+    eager, compiled = both(MlpPolicy(net_arch=(), optimizer_class="SGD"), head=module.Scaled())
+    for step, factor in enumerate((1.0, 1.0, 0.0)):
+        module.FACTOR = factor
         for learner in (eager, compiled):
             learner.update(batch_of(step))
         assert_same(eager, compiled)
@@ -316,13 +426,55 @@ def test_batches_of_another_size_are_learned_from(graphs: Graphs) -> None:
     assert_same(eager, compiled)
 
 
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs what would be compiled as it stands, line by line."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+def test_so_many_numbers_of_updates_have_a_graph_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[set[tuple[int, bool]]] = []
+
+    def compile(function: Any, **_: Any) -> Any:
+        made: set[tuple[int, bool]] = set()
+        limits.append(made)
+
+        def run(*arguments: Any) -> Any:
+            made.add((len(arguments[2]), arguments[3] is not None))
+            return function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    eager, compiled = both(MlpPolicy(net_arch=(8,)))
+    step = 1
+    for learner in (eager, compiled):
+        learner.update(batch_of(0))
+    for count in range(1, 9):
+        for share in (0.0, 0.25):
+            batches = [batch_of(step + number) for number in range(count)]
+            step += count
+            for learner in (eager, compiled):
+                learner.update_several(batches, [share] * count)
+    assert_same(eager, compiled)
+    # torch makes at most eight graphs of one function.
+    assert len(limits) == 16
+    assert all(len(made) == 1 for made in limits)
 
 
-@pytest.mark.usefixtures("untraced")
+def test_a_backup_that_never_stays_the_same_is_not_compiled_without_end(
+    graphs: Graphs, caplog: pytest.LogCaptureFixture
+) -> None:
+    eager, compiled = both(MlpPolicy(net_arch=()))
+    with (
+        caplog.at_level(logging.WARNING, "sbdqn"),
+        torch._dynamo.config.patch(recompile_limit=2),
+    ):
+        for step in range(6):
+            for learner in (eager, compiled):
+                learner.backup = Munchausen(temperature=1.0 + step)
+                learner.update(batch_of(step))
+    said = [each.getMessage() for each in caplog.records if each.name == "sbdqn.learner"]
+    assert len(said) == 1
+    assert "changed so often" in said[0]
+    assert graphs.made == 2
+    assert_same(eager, compiled)
+
+
 @pytest.mark.parametrize("body", [None, Normed])
 @pytest.mark.parametrize("has_target", [True, False])
 @pytest.mark.parametrize("max_gradient_norm", [None, 0.1])
@@ -333,7 +485,9 @@ def test_the_function_itself_makes_updates(
     max_gradient_norm: float | None,
     has_target: bool,
     body: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch, "compile", not_compiled)
     policy = MlpPolicy(
         net_arch=(8,),
         features_extractor=body,
@@ -348,34 +502,6 @@ def test_the_function_itself_makes_updates(
     assert_same(eager, compiled, tolerance=1e-3)
 
 
-@pytest.mark.usefixtures("untraced")
-def test_what_a_cuda_graph_replays_keeps_its_place_and_is_copied() -> None:
-    learner = make_learner(MlpPolicy(net_arch=(8,)), compile=True)
-    compiled = learner._compiled
-    assert compiled is not None
-    compiled._replays_graphs = True  # as on a GPU
-    learner.update(batch_of(0))
-    given: list[Any] = []
-    run = compiled._run
-
-    def keeping(*arguments: Any) -> Any:
-        given.append(run(*arguments))
-        return given[-1]
-
-    compiled._run = keeping
-    (loss,) = learner.update_several([batch_of(1)], [0.0])
-    ((q, overwritten, norm),) = given[0]
-    for tensor in (q, *overwritten, norm):
-        tensor.fill_(7.0)  # the next replay
-    assert learner.last is not None
-    for tensor in (*loss, learner.last.q, learner.last.gradient_norm):
-        assert not (tensor == 7.0).any()
-    state = compiled._kept
-    assert state is not None
-    for tensor in (state.values, state.gradient, state.target_values, state.optimizer["exp_avg"]):
-        assert hasattr(tensor, "_dynamo_static_input_type")
-
-
 @pytest.mark.parametrize(("device", "graphs_are"), [("cuda", True), ("xpu", False)])
 def test_a_gpu_replays_graphs(
     device: str, graphs_are: bool, monkeypatch: pytest.MonkeyPatch
@@ -384,31 +510,6 @@ def test_a_gpu_replays_graphs(
     monkeypatch.setattr(torch, "compile", lambda function, options, **_: seen.update(options))
     _compiled(lambda: None, torch.device(device), False)
     assert seen == {"fallback_random": True, "triton.cudagraphs": graphs_are}
-
-
-@pytest.mark.usefixtures("untraced")
-def test_an_error_of_ones_own_is_not_taken_for_one_of_the_compiler() -> None:
-    class Failing(Scalar):
-        def loss(self, *_: Any) -> Loss:
-            raise RuntimeError("mine")
-
-    learner = make_learner(MlpPolicy(net_arch=(8,)), compile=True)
-    learner.update(batch_of(0))
-    learner.head = Failing()
-    with pytest.raises(RuntimeError, match=r"^mine$"):
-        learner.update(batch_of(1))
-    assert learner.n_updates == 1
-
-
-@pytest.mark.usefixtures("untraced")
-def test_a_network_that_was_hooked_is_updated_as_it_is() -> None:
-    eager, compiled = both(MlpPolicy(net_arch=(8,)))
-    for step in range(4):
-        for learner in (eager, compiled):
-            learner.update(batch_of(step))
-            if step == 1:
-                learner.online.trunk.register_forward_hook(lambda *given: 2 * given[2])
-    assert_same(eager, compiled)
 
 
 class Talkative(nn.Linear):

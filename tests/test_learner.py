@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -251,6 +252,43 @@ def test_a_gradient_that_was_dropped_comes_back(of: str, activation_fn: str) -> 
         for learner in (touched, untouched):
             learner.update(random_batch(step))
     torch.testing.assert_close(touched.flat.values, untouched.flat.values, rtol=1e-4, atol=1e-5)
+
+
+def test_a_users_own_gradients_do_not_lead_those_of_an_update_astray() -> None:
+    policy = MlpPolicy(net_arch=(8,))
+    touched, untouched = make_learner(policy), make_learner(policy)
+    obs = random_batch(0).obs
+    assert isinstance(obs, Tensor)
+    touched.online.zero_grad()
+    touched.online.q_of_few(obs.numpy(), Purpose.EVALUATE)
+    touched.online(obs).sum().backward()
+    touched.online.q_of_few(obs.numpy(), Purpose.EVALUATE)
+    for step in range(3):
+        for learner in (touched, untouched):
+            learner.update(random_batch(step))
+    assert torch.equal(touched.flat.values, untouched.flat.values)
+
+
+def test_a_copy_of_a_network_that_has_learned_acts_as_it_does() -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)))
+    learner.update(random_batch(0))
+    obs = random_batch(1).obs
+    assert isinstance(obs, Tensor)
+    for other in (copy.deepcopy(learner.online), pickle.loads(pickle.dumps(learner.online))):
+        found = other.q_of_few(obs.numpy(), Purpose.ACT)
+        np.testing.assert_allclose(found, learner.online(obs).detach().numpy(), 1e-4, 1e-6)
+
+
+@pytest.mark.parametrize("head", [Scalar(), Scalar("mse")], ids=str)
+@pytest.mark.parametrize("reward", [np.nan, np.inf, 3e38, -3e38])
+def test_what_is_not_finite_is_found_without_warnings(head: Head, reward: float) -> None:
+    learner = make_learner(MlpPolicy(net_arch=(8,)), head=head, max_gradient_norm=1.0)
+    batch = random_batch(0)
+    for _ in range(2):  # a warning would be an error
+        learner.update(batch._replace(reward=torch.full_like(batch.reward, reward)))
+    if not (head == Scalar() and abs(reward) < np.inf):
+        with pytest.raises(NonFiniteError):
+            learner.require_finite()
 
 
 def test_tensors_of_an_update_may_be_written_to_and_differentiated() -> None:

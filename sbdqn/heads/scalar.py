@@ -64,8 +64,9 @@ class Scalar:
             slope = np.minimum(np.maximum(difference, -_BEND), _BEND)
             value = slope * (difference - _HALF * slope)
         else:
-            slope = difference + difference
-            value = difference * difference
+            with np.errstate(over="ignore", invalid="ignore"):  # as torch does
+                slope = difference + difference
+                value = difference * difference
         gradient = np.zeros_like(values)
         gradient[place] = slope
         loss = Loss(torch.from_numpy(value), torch.from_numpy(np.abs(difference)))

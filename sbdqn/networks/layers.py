@@ -74,7 +74,8 @@ class Chain:
         """
         weights = [each for own in self._parameters for each in own.values() if each is not None]
         where = [weight.data_ptr() for weight in weights]
-        where.append(bool(weights) and weights[0].grad is not None)
+        gradients = [weight.grad for weight in weights]
+        where += [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
         if where != self._steps_are_of:  # they were moved, replaced or copied
             on_cpu = all(weight.is_cpu for weight in weights)
             self._steps = [_KINDS[type(layer)](layer) for layer in self._layers if on_cpu]

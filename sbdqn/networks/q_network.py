@@ -118,6 +118,10 @@ class QNetwork(nn.Module):
         finally:
             self._silence(False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which has to find its own arrays."""
+        return {**self.__dict__, "has_arrays": False}
+
     def _predict(self, obs: Tensors, purpose: Purpose) -> Prediction:
         features = self.trunk(self.encoder(obs))
         if self.embedding is None:

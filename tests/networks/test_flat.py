@@ -77,6 +77,17 @@ def test_training_through_views_equals_plain_torch(
         assert not torch.allclose(mine, first, atol=1e-2)
 
 
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e9])
+def test_torch_clips_a_gradient_as_numpy_does(max_norm: float | None) -> None:
+    by_torch, by_numpy = FlatParameters(a_module()), FlatParameters(a_module())
+    by_torch._gradient_array = None  # as on a GPU
+    for flat in (by_torch, by_numpy):
+        flat.gradient.copy_(torch.linspace(-3, 5, len(flat.gradient)))
+    norms = [flat.clip_gradient(max_norm) for flat in (by_torch, by_numpy)]
+    torch.testing.assert_close(*norms)
+    torch.testing.assert_close(by_torch.gradient, by_numpy.gradient)
+
+
 def test_parameters_and_gradients_are_views_of_one_tensor() -> None:
     module = a_module()
     before = [parameter.detach().clone() for parameter in module.parameters()]

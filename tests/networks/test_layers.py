@@ -153,5 +153,24 @@ def test_a_copy_has_weights_of_its_own(duplicate: Callable[[Chain], Chain]) -> N
     assert not on_array(chain, inputs()).any()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_gradients_go_where_they_are_now(which: int) -> None:
+    layers = CHAINS["relu"]()
+    chain = Chain(layers)
+    weight = (layers[0].weight, layers[2].bias)[which]
+    assert isinstance(weight, Tensor)
+    for each in nn.Sequential(*layers).parameters():
+        each.grad = torch.zeros_like(each)
+    mine, weight.grad = weight.grad, torch.zeros_like(weight)  # as `backward` may do
+    assert chain.find_arrays()
+    elsewhere, weight.grad = weight.grad, mine
+    assert chain.find_arrays()
+    kept = chain.run(inputs().numpy())[1]
+    chain.differentiate(kept, np.ones((16, 2), np.float32), np.ones(16, np.float32))
+    assert mine is not None
+    assert mine.any()
+    assert not elsewhere.any()
+
+
 def test_weights_elsewhere_are_left_to_torch() -> None:
     assert not Chain([nn.Linear(3, 2, device="meta")]).find_arrays()
