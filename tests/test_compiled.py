@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sbdqn import DQN
 from sbdqn.backups import Double, Greedy, Munchausen
-from sbdqn.compiled import _compiled
+from sbdqn.compiled import _compiled, _let_stay, _State
 from sbdqn.errors import ConfigurationError
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
@@ -572,3 +572,23 @@ def test_the_compilers_own_code_gives_the_same_results(head: Head) -> None:
         learner.learning_rate = 0.001
         learner.update_several(batches[4:], [0.0, 0.0, 1.0])
     assert_same(eager, compiled, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_a_device_is_asked_for(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch, "compile", lambda *_, options, **__: asked.append(options))
+    _compiled(lambda: None, torch.device(device), are_plain=False)
+    assert asked[0]["fallback_random"]
+    assert asked[0].get("triton.cudagraphs", False) == (device == "cuda")
+    assert "guard_filter_fn" not in asked[0]
+
+
+def test_only_tensors_are_promised_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(MlpPolicy(net_arch=(), optimizer_class="SGD"))
+    marked: list[Tensor] = []
+    monkeypatch.setattr(torch._dynamo, "mark_static_address", marked.append)
+    one, two, three = torch.zeros(1), torch.zeros(1), torch.zeros(1)
+    values = learner.flat.values
+    _let_stay(_State(values, one, [two], [], three, [], {"momentum_buffer": None}))
+    assert {id(each) for each in marked} == {id(each) for each in (values, one, two, three)}
