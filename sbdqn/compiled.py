@@ -153,7 +153,8 @@ def _let_stay(state: _State) -> None:
     lists = (state.frozen, state.buffers, state.target_others, state.optimizer.values())
     single = (state.values, state.gradient, state.target_values)
     for tensor in (*single, *(each for part in lists for each in part)):
-        torch._dynamo.mark_static_address(tensor)
+        if isinstance(tensor, Tensor):  # SGD keeps None where it has no momentum
+            torch._dynamo.mark_static_address(tensor)
 
 
 def _copied(record: UpdateRecord) -> UpdateRecord:
