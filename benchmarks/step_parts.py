@@ -37,7 +37,10 @@ class Stopwatch:
 
     def watch(self, part: str, owner: Any, method: str) -> None:
         """From now on the calls of a method are a part."""
-        call = getattr(owner, method)
+        setattr(owner, method, self.timed(part, getattr(owner, method)))
+
+    def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose calls are a part."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             self._inside.append(0.0)
@@ -48,7 +51,7 @@ class Stopwatch:
             self._inside[-1] += taken
             return result
 
-        setattr(owner, method, timed)
+        return timed
 
 
 class FloorsInTheLoop(BaseCallback):
@@ -84,7 +87,8 @@ def watched(model: Any) -> Stopwatch:
     stopwatch.watch("priorities", trainer.replay, "feedback")
     stopwatch.watch("rest of the update", learner, "update_several")
     if model.compile:
-        stopwatch.watch("compiled graph", learner._compiled, "_run")
+        graphs = learner._compiled._runs
+        graphs.update({of: stopwatch.timed("compiled graph", run) for of, run in graphs.items()})
     else:
         stopwatch.watch("target", sbdqn.learner, "target_of")
         stopwatch.watch("forward", learner.online, "record")
