@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from sbdqn.callbacks import (
     BaseCallback,
@@ -18,6 +18,7 @@ from sbdqn.callbacks import (
     TargetUpdate,
     as_callbacks,
 )
+from sbdqn.callbacks.base import overrides
 from sbdqn.interrupts import on_interrupt
 from sbdqn.training import StepResult
 
@@ -39,14 +40,19 @@ Shares: TypeAlias = Callable[[int, Sequence[int]], list[float]]
 
 def shares_of(callbacks: CallbackList) -> Shares | None:
     """What the callbacks do after updates, if that is no more than one sync of the target."""
-    syncs = [each for each in callbacks if type(each) is TargetSync]
-    others = [each for each in callbacks if type(each) is not TargetSync]
+    syncs = [each for each in callbacks if _is_plain_sync(each)]
+    others = [each for each in callbacks if not _is_plain_sync(each)]
     if len(syncs) > 1 or any(each.listens_to_updates for each in others):
         return None
     if not syncs:
         return lambda before, moments: [0.0] * len(moments)
     share = syncs[0].share
     return lambda before, moments: [share(*pair) for pair in pairwise((before, *moments))]
+
+
+def _is_plain_sync(callback: BaseCallback) -> TypeGuard[TargetSync]:
+    """Whether it is a `TargetSync` whose hook has not been exchanged."""
+    return type(callback) is TargetSync and not overrides(callback, "update", TargetSync)
 
 
 class LearnSession:
@@ -73,7 +79,7 @@ class LearnSession:
         self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
         self._callback.init_callback(model)
         self._locals: StepLocals | None = None
-        self._shares = shares_of(self._callback)
+        self._shares: Shares | None = None
 
     def run(self, total_timesteps: int) -> None:
         """Train until the clock shows `total_timesteps`, or Ctrl-C."""
@@ -82,6 +88,7 @@ class LearnSession:
         try:
             start = {"self": model, "total_timesteps": total_timesteps}
             self._callback.on_training_start(start, {})
+            self._shares = shares_of(self._callback)
             with on_interrupt(trainer.interrupt):
                 trainer.run(self._ready_collector, total_timesteps, self)
         except BaseException as error:

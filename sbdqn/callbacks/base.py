@@ -68,7 +68,7 @@ class BaseCallback:
     @property
     def listens_to_updates(self) -> bool:
         """Whether something happens here after a gradient step."""
-        return _overrides(self, "update")
+        return overrides(self, "update")
 
     def init_callback(self, model: DQN) -> None:
         """Attach to a model, before training starts."""
@@ -139,11 +139,11 @@ class BaseCallback:
         """Hook: after the last step."""
 
 
-def _overrides(callback: BaseCallback, event: str) -> bool:
-    """Whether a callback has a hook of its own for an event."""
+def overrides(callback: BaseCallback, event: str, than: type[BaseCallback] = BaseCallback) -> bool:
+    """Whether a callback has another hook for an event than a class."""
     for name in (f"on_{event}", f"_on_{event}"):
         hook = getattr(callback, name)
-        if getattr(hook, "__func__", hook) is not getattr(BaseCallback, name):
+        if getattr(hook, "__func__", hook) is not getattr(than, name):
             return True
     return False
 
@@ -210,10 +210,6 @@ class CallbackList(BaseCallback):
         super().init_callback(model)
         for callback in self.callbacks:
             callback.init_callback(model)
-        # A step of a small environment takes no longer than some calls of empty hooks.
-        self._of_rollout_start = self._overriding("rollout_start")
-        self._of_update = self._overriding("update")
-        self._of_rollout_end = self._overriding("rollout_end")
 
     def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
         """Let all look at another step."""
@@ -221,13 +217,17 @@ class CallbackList(BaseCallback):
             callback.update_locals(locals_)
 
     def _overriding(self, event: str) -> list[BaseCallback]:
-        return [callback for callback in self.callbacks if _overrides(callback, event)]
+        return [callback for callback in self.callbacks if overrides(callback, event)]
 
     def _on_training_start(self) -> None:
         self._started = []
         for callback in self.callbacks:
             callback.on_training_start(self.locals, self.globals)
             self._started.append(callback)
+        # A step of a small environment takes no longer than some calls of empty hooks.
+        self._of_rollout_start = self._overriding("rollout_start")
+        self._of_update = self._overriding("update")
+        self._of_rollout_end = self._overriding("rollout_end")
 
     def _on_rollout_start(self) -> None:
         for callback in self._of_rollout_start:

@@ -150,6 +150,25 @@ def test_a_hook_is_called_however_it_was_replaced() -> None:
     assert calls == ["public", "assigned", "list"]
 
 
+def test_hooks_may_be_assigned_until_training_starts() -> None:
+    updates: list[int] = []
+
+    class Late(BaseCallback):
+        def _on_training_start(self) -> None:
+            self._on_update = lambda: updates.append(self.num_timesteps)  # type: ignore[method-assign]
+
+    small(learning_starts=2, **ENDLESS).learn(4, callback=Late())
+    assert len(updates) == 2
+
+
+def test_a_target_sync_whose_hook_was_exchanged_does_what_that_says() -> None:
+    updates: list[int] = []
+    sync = TargetSync()
+    sync._on_update = lambda: updates.append(sync.num_timesteps)  # type: ignore[method-assign]
+    small(learning_starts=2, **ENDLESS).learn(4, callback=sync)
+    assert len(updates) == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [(BaseCallback, False), (EventCallback, False), (Recorder, True), (TargetSync, True)],
