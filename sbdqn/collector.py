@@ -307,7 +307,8 @@ def require_finite(reward: Array) -> None:
     # Numbers of Python's are summed without a warning, and for a few environments sooner.
     if sum(map(abs, reward.tolist())) <= _LARGEST_REWARD:  # not so for NaN
         return
-    fits = np.abs(reward) <= _LARGEST_REWARD
+    # As an array's float64, since NumPy would round a number of Python's to float16.
+    fits = np.abs(reward) <= np.float64(_LARGEST_REWARD)
     if np.count_nonzero(fits) < len(reward):
         wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~fits)}
         raise NonFiniteError(

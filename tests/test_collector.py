@@ -458,6 +458,12 @@ def test_rewards_that_fit_a_float32_are_accepted_however_large(rewards: Any) -> 
     require_finite(rewards)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
+def test_an_infinite_reward_is_refused_whatever_its_dtype(kind: Any) -> None:
+    with pytest.raises(NonFiniteError, match=re.escape("index: {1: -inf}")):
+        require_finite(np.array([1.0, -np.inf], kind))
+
+
 # -- choosing ------------------------------------------------------------------------
 
 
