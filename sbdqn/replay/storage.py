@@ -169,7 +169,8 @@ class Storage:
     def draw_several(self, size: int, count: int, rng: np.random.Generator) -> IntArray:
         """Places (count * size,), the same as `count` calls of `draw` one after the other."""
         before = rng.bit_generator.state
-        index = self._draw_any(count * _with_spare(size), rng).reshape(count, -1)
+        each = _with_spare(size)
+        index = self._draw_any(count * each, rng).reshape(count, each)
         can_be_taken = self._span[index] > 0
         is_taken = can_be_taken & (can_be_taken.cumsum(axis=1) <= size)
         taken = index[is_taken]
