@@ -60,7 +60,7 @@ from sbdqn.protocols import (
 )
 from sbdqn.representation import represent_call
 from sbdqn.session import LearnSession
-from sbdqn.threads import threads_to_learn_with, torch_threads
+from sbdqn.threads import threads_to_learn_with, threads_within
 from sbdqn.training import Trainer
 from sbdqn.types import Episode, FloatArray, Purpose
 
@@ -126,9 +126,9 @@ class DQN:
         overlap: whether updates are made while environments step that can do so in
             the background: `"async"` ones and ALE's. Their actions are then chosen
             before the updates that the last step made due, not after them.
-        threads: that torch uses while the model learns: a number, None for as many
-            as it uses anyway, or `"auto"` for one where more would not pay, with
-            small networks on the CPU. Afterwards it uses as many as before.
+        threads: that torch and NumPy use while the model learns: a number, None for as
+            many as they use anyway, or `"auto"` for one where more would not pay, with
+            small networks on the CPU. Afterwards they use as many as before.
 
     Raises:
         ConfigurationError: if a parameter is out of its range.
@@ -918,7 +918,7 @@ class DQN:
         return self._parts
 
     def _learning_threads(self) -> AbstractContextManager[None]:
-        return torch_threads(threads_to_learn_with(self.threads, self.learner, self.batch_size))
+        return threads_within(threads_to_learn_with(self.threads, self.learner, self.batch_size))
 
     def ready_collector(self) -> Collector:
         """What steps the environment, with observations to act on."""

@@ -1,10 +1,11 @@
-"""How many threads torch uses while a model learns."""
+"""How many threads torch and NumPy use while a model learns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +24,7 @@ to 1.5 times as long, and much longer where another program wanted the second co
 def threads_to_learn_with(
     chosen: int | Literal["auto"] | None, learner: Learner, batch_size: int
 ) -> int | None:
-    """How many threads torch is to use, None for as many as it does.
+    """How many threads are to be used, None for as many as there are.
 
     Args:
         chosen: the model's parameter `threads`.
@@ -37,22 +38,44 @@ def threads_to_learn_with(
 
 
 @contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Within the block torch uses `count` threads, unless somebody chooses others there.
+def threads_within(count: int | None) -> Iterator[None]:
+    """Within the block torch and NumPy use `count` threads, unless others are chosen there.
 
     Args:
         count: how many; None to change nothing.
     """
-    before = torch.get_num_threads()
-    if count is None or count == before:
+    with ExitStack() as stack:
+        if count is not None:
+            for get, choose in [(torch.get_num_threads, torch.set_num_threads), *_blas()]:
+                stack.enter_context(_chosen(count, get, choose))
+        yield
+
+
+@contextmanager
+def _chosen(count: int, get: Callable[[], int], choose: Callable[[int], Any]) -> Iterator[None]:
+    before = get()
+    if count == before:
         yield
         return
     try:
-        torch.set_num_threads(count)
+        choose(count)
         yield
     finally:
-        if torch.get_num_threads() == count:
-            torch.set_num_threads(before)
+        if get() == count:
+            choose(before)
+
+
+@cache
+def _blas() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
+    """How the libraries that NumPy multiplies with tell their threads, and how to choose them.
+
+    Their threads wait for each other busily: where another program wants a core, products of
+    small matrices take fifty times as long on two threads as on one.
+    """
+    from threadpoolctl import ThreadpoolController  # needed by what learns alone
+
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [(library.get_num_threads, library.set_num_threads) for library in found]
 
 
 def _uses_each_weight_once(learner: Learner) -> bool:

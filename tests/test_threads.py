@@ -14,7 +14,7 @@ from sbdqn import DQN, CnnPolicy, heads
 from sbdqn.backups import Double
 from sbdqn.callbacks import BaseCallback
 from sbdqn.learner import Learner
-from sbdqn.threads import LARGEST_ON_ONE_THREAD, threads_to_learn_with, torch_threads
+from sbdqn.threads import LARGEST_ON_ONE_THREAD, _blas, threads_to_learn_with, threads_within
 from sbdqn.types import Batch, Loss
 
 PROGRAMS = 3
@@ -151,5 +151,22 @@ def test_weights_that_are_used_many_times_in_a_row_keep_the_programs_number() ->
 def test_nothing_is_set_where_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: pytest.fail("it was set"))
     for count in (None, PROGRAMS):
-        with torch_threads(count):
+        with threads_within(count):
             assert torch.get_num_threads() == PROGRAMS
+
+
+@pytest.mark.parametrize("wanted", ["auto", 2])
+def test_numpys_products_have_as_many_threads(wanted: Any) -> None:
+    before = [get() for get, _ in _blas()]
+    seen: list[int] = []
+    try:
+        for _, choose in _blas():
+            choose(PROGRAMS)
+        model = small(threads=wanted)
+        model.learn(20, lambda *_: seen.extend(get() for get, _ in _blas()))
+        assert set(seen) <= {1 if wanted == "auto" else wanted}
+        assert bool(seen) == bool(_blas())
+        assert all(get() == PROGRAMS for get, _ in _blas())
+    finally:
+        for count, (_, choose) in zip(before, _blas(), strict=True):
+            choose(count)
