@@ -114,7 +114,7 @@ def of_episodes(length: int, transitions: int = 60) -> RingReplay:
     return replay
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
 @pytest.mark.parametrize("length", [1, 3, 60])  # half of the places, a quarter, one
 def test_several_batches_at_once_are_those_of_as_many_draws(length: int, count: int) -> None:
     together, single = of_episodes(length), of_episodes(length)
