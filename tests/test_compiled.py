@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 import types
@@ -27,6 +26,7 @@ from sbdqn.protocols import Backup, Head
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
 from sbdqn.types import Batch, Loss, Prediction
+from tests.test_learner import random_batch
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = 2
@@ -81,17 +81,7 @@ def make_learner(
 
 
 def batch_of(step: int, size: int = 16) -> Batch:
-    generator = torch.Generator().manual_seed(step)
-    draw = functools.partial(torch.randn, size, generator=generator)
-    return Batch(
-        obs=torch.randn(size, 3, generator=generator),
-        action=torch.randint(0, ACTIONS, (size,), generator=generator),
-        reward=5 * draw(),
-        next_obs=torch.randn(size, 3, generator=generator),
-        discount=0.9 * (draw() > -1.0),
-        weight=draw().abs(),
-        index=torch.arange(size),
-    )
+    return random_batch(step, size)
 
 
 def both(policy: MlpPolicy, **options: Any) -> tuple[Learner, Learner]:
