@@ -20,6 +20,7 @@ from sbdqn.networks import FlatParameters, FunctionalStep, QNetwork
 from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
 from sbdqn.update import Predict, Rules, UpdateRecord, compare, share_in_mean
 
+_NO_STATE: dict[str, Any] = {}  # of an optimiser that steps outside of the graph
 _LEAST_NORM = 1e-7  # as torch's renorm has it
 
 
@@ -131,7 +132,7 @@ class CompiledUpdates:
         return run
 
     def _state(self, optimizer: optim.Optimizer, steps: bool) -> _State:
-        kept = optimizer.state[optimizer.param_groups[0]["params"][0]] if steps else {}
+        kept = optimizer.state[optimizer.param_groups[0]["params"][0]] if steps else _NO_STATE
         if self._kept is None or self._kept.optimizer is not kept:
             flat, target = self._flat, self._target_flat
             self._kept = _State(
