@@ -39,7 +39,7 @@ class _OnArrays(Protocol):
         Args:
             kept: what `run` gave.
             given: the gradient.
-            ones: (B,), to sum over rows by a product, which takes a third of the time.
+            ones: (B,), to sum over rows by a product.
         """
 
 

@@ -35,7 +35,7 @@ _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Identity,
 )
 
-_FEW = 2048  # rows times width; beyond, torch is as fast as NumPy
+_FEW = 2048  # rows times width; beyond, NumPy gains little or nothing on torch
 
 
 class _Plain(NamedTuple):
