@@ -109,7 +109,7 @@ def assert_same(eager: Learner, compiled: Learner, tolerance: float = 1e-5) -> N
     torch.testing.assert_close(state_of(compiled), state_of(eager), rtol=tolerance, atol=tolerance)
 
 
-SHARES = [0.0, 0.0, 0.0, 1.0, 0.0, 0.25, 0.5, 0.0, 1.0, 0.125, 0.125, 0.125, 0.0, 0.0]
+SHARES = [0.0, 0.0, 0.0, 1.0, 0.0, 0.25, 0.5, 0.0, 1.0, 0.125, 0.25, 0.5, 0.0, 0.0]
 
 
 @pytest.mark.slow
