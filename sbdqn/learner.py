@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, optim
 
@@ -20,6 +19,7 @@ from sbdqn.networks import (
     direct_step,
     functional_step,
     has_state,
+    quietly,
     seeded,
     takes_its_own_steps,
 )
@@ -220,7 +220,7 @@ class Learner:
     ) -> UpdateRecord:
         head = self._differentiated
         if by_hand and head is not None:
-            record = self._update_by_hand(rules, batch, head)
+            record = quietly(self._update_by_hand, rules, batch, head)
         else:
             with self._randomness_of(self.n_updates + 1):
                 self._resample()
@@ -239,11 +239,11 @@ class Learner:
 
     def _update_by_hand(self, rules: Rules, batch: Batch, head: DifferentiatedHead) -> UpdateRecord:
         """The same without autograd, which takes longer than a small network itself."""
-        with torch.inference_mode(), np.errstate(over="ignore", invalid="ignore"):  # as torch does
+        with torch.inference_mode():
             target = target_of(rules, batch, self.online.predict_plain, self.target.predict_plain)
             prediction, kept = self.online.record(batch.obs)
             loss, gradient = head.loss_and_gradient(prediction, batch.action, target)
-            self.online.differentiate(kept, gradient, share_in_mean(batch.weight))
+            self.online.differentiate(kept, gradient, share_in_mean(batch.weight.numpy()))
             norm = self.flat.clip_gradient(rules.max_gradient_norm)
             q = head.q(prediction)
         self._step()

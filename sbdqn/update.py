@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from sbdqn.protocols import Backup, Head
-from sbdqn.types import Batch, Loss, Prediction, Purpose, Tensors
+from sbdqn.types import Batch, FloatArray, Loss, Prediction, Purpose, Tensors
 
+_Weights = TypeVar("_Weights", Tensor, FloatArray)
 Predict: TypeAlias = Callable[[Tensors, Purpose], Prediction]
 """What a network says of observations (B, ...)."""
 
@@ -67,6 +68,7 @@ def compare(rules: Rules, batch: Batch, online: Predict, target: Predict) -> tup
     return rules.head.q(prediction).detach(), loss
 
 
-def share_in_mean(weight: Tensor) -> Tensor:
+def share_in_mean(weight: _Weights) -> _Weights:
     """The gradient of the weighted mean of the losses by each of them (B,)."""
-    return weight / weight.shape[0]
+    share: _Weights = weight / weight.shape[0]
+    return share

@@ -64,13 +64,12 @@ class Scalar:
             slope = np.minimum(np.maximum(difference, -_BEND), _BEND)
             value = slope * (difference - _HALF * slope)
         else:
-            with np.errstate(over="ignore", invalid="ignore"):  # as torch does
-                slope = difference + difference
-                value = difference * difference
-        gradient = np.zeros_like(values)
+            slope = difference + difference
+            value = difference * difference
+        gradient = np.zeros(values.shape, np.float32)
         gradient[place] = slope
         loss = Loss(torch.from_numpy(value), torch.from_numpy(np.abs(difference)))
-        return loss, torch.from_numpy(gradient).view(prediction.values.shape)
+        return loss, torch.from_numpy(gradient.reshape(n_rows, n_actions, 1))
 
 
 _BEND, _HALF = np.ones((), np.float32), np.full((), 0.5, np.float32)

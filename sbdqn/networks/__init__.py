@@ -6,6 +6,7 @@ from sbdqn.networks.direct_step import direct_step, takes_its_own_steps
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.flat import FlatParameters
 from sbdqn.networks.functional_step import FunctionalStep, functional_step, has_state
+from sbdqn.networks.layers import quietly
 from sbdqn.networks.multi_input import MultiInput
 from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
@@ -34,6 +35,7 @@ __all__ = [
     "direct_step",
     "functional_step",
     "has_state",
+    "quietly",
     "seeded",
     "takes_its_own_steps",
 ]

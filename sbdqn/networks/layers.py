@@ -9,17 +9,28 @@ their gradients follow from the chain rule written out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
 from sbdqn.types import FloatArray
 
+_Result = TypeVar("_Result")
 _QUIET = Context()  # to run in a copy of it takes a fraction of the time of `errstate`
-_QUIET.run(np.seterr, divide="ignore", over="ignore", invalid="ignore")  # as torch does
+_QUIET.run(np.seterr, divide="ignore", over="ignore", invalid="ignore")
+
+
+def quietly(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Call a function in which NumPy lets infinity and NaN arise without a warning, as torch does.
+
+    Args:
+        function: what to call.
+        arguments: of it.
+    """
+    return _QUIET.copy().run(function, *arguments)
 
 
 class _OnArrays(Protocol):
@@ -44,10 +55,13 @@ class _OnArrays(Protocol):
 
 
 class Chain:
-    """Layers in a row, with their gradients by hand.
+    """Layers in a row, with their gradients by hand; to be called `quietly`.
 
     Args:
         layers: of kinds that `Chain.knows`; the first one gives new arrays.
+
+    Attributes:
+        has_arrays: whether it may be run; to be assigned.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -56,6 +70,7 @@ class Chain:
         self._steps: list[_OnArrays] = []
         self._steps_are_of: list[int] = []
         self._ones = np.ones(0, np.float32)
+        self.has_arrays = False
 
     @staticmethod
     def knows(layers: Sequence[nn.Module]) -> bool:
@@ -64,7 +79,7 @@ class Chain:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the steps on arrays, which are made when they are needed."""
-        return {**self.__dict__, "_steps": [], "_steps_are_of": []}
+        return {**self.__dict__, "_steps": [], "_steps_are_of": [], "has_arrays": False}
 
     def find_arrays(self) -> bool:
         """Use the weights, and their gradients, where they are now.
@@ -73,7 +88,7 @@ class Chain:
             Whether there are arrays of them: not so on another device.
         """
         weights = [each for own in self._parameters for each in own.values() if each is not None]
-        where = [weight.data_ptr() for weight in weights]
+        where = list(map(Tensor.data_ptr, weights))
         gradients = [weight.grad for weight in weights]
         where += [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
         if where != self._steps_are_of:  # they were moved, replaced or copied
@@ -83,13 +98,17 @@ class Chain:
         return bool(self._steps)
 
     def run(self, inputs: FloatArray) -> tuple[FloatArray, list[Any]]:
-        """Outputs of inputs (B, F), and what `differentiate` wants to have."""
-        return _QUIET.copy().run(self._run, inputs)
+        """Outputs of inputs (B, F) or (F,), and what `differentiate` wants to have."""
+        outputs, kept = inputs, []
+        for step in self._steps:
+            outputs, needed = step.run(outputs)
+            kept.append(needed)
+        return outputs, kept
 
     def outputs_of_few(self, inputs: FloatArray) -> FloatArray:
         """Outputs of inputs (B, F), for acting."""
         if len(inputs) == 1:  # NumPy takes a third less time for a vector than for one row
-            return _QUIET.copy().run(self._run, inputs[0])[0][np.newaxis]
+            return self.run(inputs[0])[0][np.newaxis]
         return self.run(inputs)[0]
 
     def differentiate(self, kept: list[Any], gradient: FloatArray, share: FloatArray) -> None:
@@ -100,16 +119,6 @@ class Chain:
             gradient: of each row's loss by the outputs (B, ...).
             share: (B,) of each row in the loss.
         """
-        _QUIET.copy().run(self._differentiate, kept, gradient, share)
-
-    def _run(self, outputs: FloatArray) -> tuple[FloatArray, list[Any]]:
-        kept = []
-        for step in self._steps:
-            outputs, needed = step.run(outputs)
-            kept.append(needed)
-        return outputs, kept
-
-    def _differentiate(self, kept: list[Any], gradient: FloatArray, share: FloatArray) -> None:
         gradient = gradient * share[:, np.newaxis]
         rows = len(gradient)
         if len(self._ones) < rows:

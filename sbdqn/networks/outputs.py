@@ -28,10 +28,7 @@ class LinearOutput(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values (B, A, N) of features (B, F)."""
-        return self.shaped(self.linear(features))
-
-    def shaped(self, values: Tensor) -> Tensor:
-        """What the linear layer says (B, A * N) as values (B, A, N)."""
+        values: Tensor = self.linear(features)
         return values.view(values.shape[0], self.n_actions, self.width)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.embedding import FractionEmbedding
-from sbdqn.networks.layers import Chain
+from sbdqn.networks.layers import Chain, quietly
 from sbdqn.networks.outputs import LinearOutput
 from sbdqn.protocols import Head, Noisy, SampledHead
 from sbdqn.types import Arrays, FloatArray, Prediction, Purpose, Tensors
@@ -44,7 +44,7 @@ class _Plain(NamedTuple):
     Attributes:
         encoder: from observations to features.
         chain: from those to what the output gives a shape.
-        output: gives it.
+        shape: (A, N), which the output gives to a row.
         children: of the network and its parts by name, as they are now.
         built: the same as they were built.
         hooks: theirs; filled when somebody registers one.
@@ -53,7 +53,7 @@ class _Plain(NamedTuple):
 
     encoder: Encoder
     chain: Chain
-    output: LinearOutput
+    shape: tuple[int, int]
     children: list[dict[str, nn.Module]]
     built: list[dict[str, nn.Module]]
     hooks: list[Mapping[int, Any]]
@@ -73,7 +73,6 @@ class QNetwork(nn.Module):
     Attributes:
         has_modes: whether a layer may behave otherwise in training.
         is_random: whether a prediction that is learned from is, in any part.
-        has_arrays: whether, at the last `check`, it was plain and on the CPU.
     """
 
     def __init__(
@@ -91,7 +90,6 @@ class QNetwork(nn.Module):
         self.embedding = embedding
         self.head = head
         self._plain = _plain_parts(self)
-        self.has_arrays = False
         self._head_of_reading: Head | None = None
         self._reads_as_it_is = False
         self.eval()
@@ -117,10 +115,6 @@ class QNetwork(nn.Module):
             return self._predict(obs, purpose)
         finally:
             self._silence(False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a copy, which has to find its own arrays."""
-        return {**self.__dict__, "has_arrays": False}
 
     def _predict(self, obs: Tensors, purpose: Purpose) -> Prediction:
         features = self.trunk(self.encoder(obs))
@@ -151,6 +145,11 @@ class QNetwork(nn.Module):
         """Whether `is_plain` held when the network was built."""
         return self._plain is not None
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether, at the last `check`, it was plain and on the CPU."""
+        return self._plain is not None and self._plain.chain.has_arrays
+
     def check(self) -> bool:
         """Find out whether it `is_plain`, and whether `record` says what `predict` does.
 
@@ -159,23 +158,27 @@ class QNetwork(nn.Module):
         Returns:
             Whether it is plain. `has_arrays` says whether it is on the CPU too.
         """
-        plain = self._plain
+        if self._plain is None:
+            return False
         is_plain = self.is_plain
-        self.has_arrays = plain is not None and is_plain and plain.chain.find_arrays()
+        # Not an attribute of the network itself: a module's are slow to assign.
+        self._plain.chain.has_arrays = is_plain and self._plain.chain.find_arrays()
         return is_plain
 
     def record(self, obs: Tensors) -> tuple[Prediction, list[Any]]:
         """`predict`, and what `differentiate` wants; of a network that `has_arrays`."""
         assert self._plain is not None
         assert self.has_arrays
-        outputs, kept = self._plain.chain.run(self._plain.encoder(obs).numpy())
-        return Prediction(self._plain.output.shaped(torch.from_numpy(outputs))), kept
+        assert isinstance(obs, Tensor)
+        features = self._plain.encoder.forward(obs)  # no hooks: it is plain
+        outputs, kept = self._plain.chain.run(features.numpy())
+        return Prediction(torch.from_numpy(outputs.reshape(-1, *self._plain.shape))), kept
 
     def predict_plain(self, obs: Tensors, purpose: Purpose) -> Prediction:
         """`predict`, of a network that `has_arrays`, for which the purpose changes nothing."""
         return self.record(obs)[0]
 
-    def differentiate(self, kept: list[Any], gradient: Tensor, share: Tensor) -> None:
+    def differentiate(self, kept: list[Any], gradient: Tensor, share: FloatArray) -> None:
         """Overwrite the weights' `.grad`, of a network that `has_arrays`.
 
         Args:
@@ -184,7 +187,8 @@ class QNetwork(nn.Module):
             share: (B,) of each row in the loss.
         """
         assert self._plain is not None
-        self._plain.chain.differentiate(kept, gradient.flatten(1).numpy(), share.numpy())
+        by_outputs = gradient.numpy().reshape(len(gradient), -1)
+        self._plain.chain.differentiate(kept, by_outputs, share)
 
     def q(self, obs: Tensors, purpose: Purpose) -> Tensor:
         """Expected returns (B, A)."""
@@ -204,13 +208,13 @@ class QNetwork(nn.Module):
             self.check()
             if not self.has_arrays:
                 return None
-        values = plain.chain.outputs_of_few(obs)
+        values = quietly(plain.chain.outputs_of_few, obs)
         if self.head is not self._head_of_reading:
             self._head_of_reading = self.head
             self._reads_as_it_is = _reads_as_it_is(self.head)
         if self._reads_as_it_is:
             return values
-        q = self.head.q(Prediction(plain.output.shaped(torch.from_numpy(values))))
+        q = self.head.q(Prediction(torch.from_numpy(values.reshape(-1, *plain.shape))))
         of_head: FloatArray = q.numpy()
         return of_head
 
@@ -252,7 +256,8 @@ def _plain_parts(network: nn.Module) -> _Plain | None:
         children: Any = [module._modules for module in (network, *modules)]
         built = [dict(each) for each in children]
         width = max(layer.out_features for layer in layers if isinstance(layer, nn.Linear))
-        return _Plain(encoder, Chain(layers), output, children, built, _hooks(modules), width)
+        shape = (output.n_actions, output.width)
+        return _Plain(encoder, Chain(layers), shape, children, built, _hooks(modules), width)
     return None
 
 

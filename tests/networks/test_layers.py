@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sbdqn.networks.layers import Chain
+from sbdqn.networks.layers import Chain, quietly
 
 CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
     "one linear": lambda: [nn.Linear(3, 2)],
@@ -51,7 +51,7 @@ def layers(request: pytest.FixtureRequest) -> list[nn.Module]:
 
 def on_array(chain: Chain, obs: Tensor) -> Any:
     assert chain.find_arrays()
-    return chain.outputs_of_few(obs.numpy())
+    return quietly(chain.outputs_of_few, obs.numpy())
 
 
 def inputs(n: int = 16) -> Tensor:
