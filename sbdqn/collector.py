@@ -88,12 +88,17 @@ class Stepper:
         obs, self.infos = self.env.reset(seed=seed)
         self._obs = self._to_stored(obs)
         self._resets_itself = np.zeros(self.n_envs, dtype=np.bool_)
-        self._some_reset = False
+        self._some_reset = self._all_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
         self._steps = 0
         self._begun = np.zeros(self.n_envs, dtype=np.int64)  # the steps before the open episodes
         self._always_tells = _told(self.infos, self._mode) is not None
+
+    @property
+    def ignores_actions(self) -> bool:
+        """Whether all environments spend the next step on resetting themselves."""
+        return self._all_reset
 
     @property
     def obs(self) -> Any:
@@ -163,6 +168,7 @@ class Stepper:
         if self._mode is AutoresetMode.NEXT_STEP:
             self._first, self._resets_itself = self._resets_itself, ended
             self._some_reset = some_ended
+            self._all_reset = some_ended and bool(ended.all())
         else:
             self._first = ended
         return row, episodes
@@ -249,6 +255,8 @@ class Collector:
 
     def _q_values(self, envs: IntArray) -> FloatArray:
         stepper = self.stepper
+        if stepper.ignores_actions:
+            return np.zeros((len(envs), self._n_actions), np.float32)
         obs = stepper.obs if len(envs) == stepper.n_envs else take(stepper.obs, envs)
         return q_of(self._network, obs, Purpose.ACT)
 

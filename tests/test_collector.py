@@ -479,6 +479,14 @@ def preferring_own_index(n_actions: int) -> Any:
     return network
 
 
+def always_preferring(action: int) -> Any:
+    network = preferring_own_index(3)
+    with torch.no_grad():
+        network.output.linear.weight.zero_()
+        network.output.linear.bias.zero_()[action] = 1.0
+    return network
+
+
 def test_each_environment_gets_the_action_for_its_own_observation() -> None:
     stepper = counting(AutoresetMode.SAME_STEP, n_envs=3)
     collector = Collector(stepper, preferring_own_index(3), 3)
@@ -514,6 +522,18 @@ def test_the_network_acts_for_those_that_exploit_alone() -> None:
     collector = Collector(stepper, Recording(), 3)  # type: ignore[arg-type]
     collector.choose(ForTwo(), Clock(0), np.random.default_rng(0))  # type: ignore[arg-type]
     assert asked == [([0.0, 2.0], Purpose.ACT)]
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_network_does_not_act_where_all_environments_only_reset(n_envs: int) -> None:
+    stepper = counting(AutoresetMode.NEXT_STEP, n_envs)
+    collector, rng = Collector(stepper, always_preferring(2), 3), np.random.default_rng(0)
+    seen = set()
+    for _ in range(30):
+        action = collector.choose(Greedy(), Clock(0), rng)
+        row, _ = stepper.step(action)
+        seen.add((action.tolist() == [2] * n_envs, int(row.valid.sum())))
+    assert seen == {(valid > 0, valid) for valid in range(n_envs + 1)}
 
 
 def test_exploration_is_told_the_clock_the_sizes_and_the_generator() -> None:
