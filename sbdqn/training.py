@@ -370,11 +370,14 @@ class Trainer:
         self._since_round += counting
         if not self.replay.sampleable:
             return []
-        if self.cadence.unit == "episode":
+        cadence = self._cadence
+        if cadence.unit == "episode":
             return self._episode_rounds_due(episodes)
-        period = self.cadence.period
+        period = cadence.period
+        if self._since_round < period:
+            return []
         n_rounds, self._since_round = divmod(self._since_round, period)
-        updates = period if self.cadence.updates < 0 else self.cadence.updates
+        updates = period if cadence.updates < 0 else cadence.updates
         last = self.num_timesteps - self._since_round
         return [Round(last - period * ago, updates) for ago in reversed(range(n_rounds))]
 
