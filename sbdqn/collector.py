@@ -28,6 +28,7 @@ from sbdqn.types import (
     Tensors,
 )
 
+_OF_OPEN_EPISODES = ("resets_itself", "first", "reward_sum", "begun")  # arrays (E,)
 _LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 ToStored: TypeAlias = Callable[[Any], Any]
@@ -116,6 +117,32 @@ class Stepper:
         if self.is_stepping and not self.env.closed:
             self._finish()
         self.is_stepping = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The observations to act on and the statistics of open episodes, between two steps.
+
+        What `load_state_dict` makes of them goes on with environments in the state
+        that they have now.
+        """
+        assert not self.is_stepping
+        return {
+            "obs": apply(torch.from_numpy, self._obs),
+            "tells_of_episodes": self._tells_of_episodes,
+            "steps": self._steps,
+            "always_tells": self._always_tells,
+            **{name: torch.from_numpy(getattr(self, f"_{name}")) for name in _OF_OPEN_EPISODES},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        for name in _OF_OPEN_EPISODES:
+            setattr(self, f"_{name}", state[name].numpy().copy())
+        self._some_reset = bool(self._resets_itself.any())
+        self._all_reset = bool(self._resets_itself.all())
+        self._steps = int(state["steps"])
+        self._tells_of_episodes = bool(state["tells_of_episodes"])
+        self._always_tells = bool(state["always_tells"])
+        self._obs = apply(lambda part: part.numpy().copy(), state["obs"])
 
     def step(self, action: IntArray) -> tuple[Row, list[Episode]]:
         """`send`, and `receive`."""

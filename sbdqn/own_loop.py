@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from sbdqn.callbacks import CallbackList
 from sbdqn.collector import require_finite
@@ -34,6 +35,20 @@ class OwnLoop:
         self._shares = shares_of(self._callback)
         self._next_obs: Arrays | None = None
         self._ended: BoolArray = np.ones(model.n_envs, dtype=np.bool_)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last observations, and where they ended an episode."""
+        obs = self._next_obs
+        return {
+            "next_obs": None if obs is None else apply(torch.from_numpy, obs),
+            "ended": self._ended.tolist(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        obs = state["next_obs"]
+        self._next_obs = None if obs is None else apply(lambda part: part.numpy().copy(), obs)
+        self._ended = np.array(state["ended"], dtype=np.bool_)
 
     def act(self, observation: Any) -> Any:
         """An exploring action for each observation."""

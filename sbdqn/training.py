@@ -144,6 +144,7 @@ class Trainer:
         self.settled = (0, 0)
         self.interrupted = False
         self._experience = 0  # transitions that the replay was given
+        self._due: list[Round] = []  # updates that the next step makes
         self._since_round = 0  # transitions that count towards the next round
         self._episodes_since_round = 0
         self.seed(seed)
@@ -211,35 +212,10 @@ class Trainer:
         """
         self.total_timesteps = total_timesteps
         self.interrupted = False
-        due: list[Round] = []
-        goes_on = True
-        hooks.on_rollout_start()
-        while goes_on and self.num_timesteps < total_timesteps and not self.interrupted:
-            collector = ready_collector()
-            collector.send(self._choose(collector))
-            if due:
-                self._make(due, hooks)  # while the environments step
-            is_abandoned = not collector.stepper.is_reset  # by a hook
-            outcome = None if is_abandoned else collector.receive()
-            if due:
-                due = []
-                hooks.on_rollout_start()
-            if outcome is None:
-                continue
-            row, episodes = outcome
-            due = self.store(row, len(episodes))
-            self.settle(due[0].tick - 1 if due else None)
-            goes_on = hooks.on_step(StepResult(row, episodes))
-            if due:
-                hooks.on_rollout_end()
-            if due and not collector.overlaps:
-                self._make(due, hooks)
-                due = []
-                hooks.on_rollout_start()
-        if due:
-            self._make(due, hooks)
-            hooks.on_rollout_start()
-        hooks.on_rollout_end()
+        try:
+            self._run(ready_collector, hooks)
+        finally:
+            self._due = []
 
     def store(self, row: Row, n_episodes: int) -> list[Round]:
         """Put a row into the replay and advance the clock by what it holds.
@@ -294,6 +270,21 @@ class Trainer:
         self._episodes_since_round = int(state["episodes_since_round"])
         self.rng.bit_generator.state = state["rng"]
 
+    def data_state_dict(self) -> dict[str, Any]:
+        """The replay, what it was given, and the updates that are due to be made from it."""
+        return {
+            "replay": self.replay.state_dict() if self.has_replay else None,
+            "experience": self._experience,
+            "due": [list(each) for each in self._due],
+        }
+
+    def load_data_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `data_state_dict` described, beside `load_state_dict`."""
+        if state["replay"] is not None:
+            self.load_replay(state["replay"])
+        self._experience = int(state["experience"])
+        self._due = [Round(int(tick), int(updates)) for tick, updates in state["due"]]
+
     @property
     def is_warming_up(self) -> bool:
         """Whether actions are random because nothing has been learned yet."""
@@ -304,6 +295,37 @@ class Trainer:
         before = self.settled[1]
         now = self.num_timesteps if moment is None else moment
         self.settled = (before, max(before, now))
+
+    def _run(self, ready_collector: Callable[[], Collector], hooks: Hooks) -> None:
+        goes_on = True
+        hooks.on_rollout_start()
+        while goes_on and self.num_timesteps < self.total_timesteps and not self.interrupted:
+            collector = ready_collector()
+            collector.send(self._choose(collector))
+            due = self._due
+            if due:
+                self._make(due, hooks)  # while the environments step
+                self._due = []
+            is_abandoned = not collector.stepper.is_reset  # by a hook
+            outcome = None if is_abandoned else collector.receive()
+            if due:
+                hooks.on_rollout_start()
+            if outcome is None:
+                continue
+            row, episodes = outcome
+            due = self._due = self.store(row, len(episodes))
+            self.settle(due[0].tick - 1 if due else None)
+            goes_on = hooks.on_step(StepResult(row, episodes))
+            if due:
+                hooks.on_rollout_end()
+                if not collector.overlaps:
+                    self._make(due, hooks)
+                    self._due = []
+                    hooks.on_rollout_start()
+        if self._due:
+            self._make(self._due, hooks)
+            hooks.on_rollout_start()
+        hooks.on_rollout_end()
 
     def _choose(self, collector: Collector) -> IntArray:
         if self.is_warming_up:
