@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sbdqn.errors import ConfigurationError, NotReadyError
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from sbdqn.dqn import DQN
     from sbdqn.logger import Logger
+
+
+_log = logging.getLogger(__name__)
 
 
 class BaseCallback:
@@ -116,6 +121,22 @@ class BaseCallback:
     def update_child_locals(self, locals_: Mapping[str, Any]) -> None:
         """Let the callbacks that this one owns look at another step."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: `_state_dict`, and how often it was called."""
+        return {"n_calls": self.n_calls, **self._state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called, before training starts."""
+        self.n_calls = int(state["n_calls"])
+        self._load_state_dict(state)
+
+    def _state_dict(self) -> dict[str, Any]:
+        """Hook: what a resumed run needs, of lists, dicts, strings, numbers and tensors."""
+        return {}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hook: become what `_state_dict` described."""
+
     def _init_callback(self) -> None:
         """Hook: the model is known."""
 
@@ -146,6 +167,31 @@ def overrides(callback: BaseCallback, event: str, than: type[BaseCallback] = Bas
         if getattr(hook, "__func__", hook) is not getattr(than, name):
             return True
     return False
+
+
+def described(callback: BaseCallback) -> dict[str, Any]:
+    """A callback's state, and whose it is."""
+    return {"class": type(callback).__name__, "state": callback.state_dict()}
+
+
+def restore(callback: BaseCallback | None, description: Mapping[str, Any] | None) -> None:
+    """Give a callback the state of one that stood in its place, if it is of the same class.
+
+    Args:
+        callback: None for none.
+        description: as `described` gives it; None where there was no callback.
+    """
+    given = None if callback is None else type(callback).__name__
+    kept = None if description is None else description["class"]
+    if callback is not None and description is not None and given == kept:
+        callback.load_state_dict(description["state"])
+    elif given != kept:
+        _log.warning(
+            "the checkpoint was written with %s where there is %s now, which begins anew; pass "
+            "the callbacks of the run that is resumed, in the same order",
+            kept or "no callback",
+            given or "none",
+        )
 
 
 class EventCallback(BaseCallback):
@@ -180,6 +226,12 @@ class EventCallback(BaseCallback):
     def _on_training_end(self) -> None:
         if self.callback is not None:
             self.callback.on_training_end()
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"callback": None if self.callback is None else described(self.callback)}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        restore(self.callback, state["callback"])
 
     def _on_event(self) -> bool:
         return self.callback.on_step() if self.callback is not None else True
@@ -228,6 +280,13 @@ class CallbackList(BaseCallback):
         self._of_rollout_start = self._overriding("rollout_start")
         self._of_update = self._overriding("update")
         self._of_rollout_end = self._overriding("rollout_end")
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"callbacks": [described(callback) for callback in self.callbacks]}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for callback, description in zip_longest(self.callbacks, state["callbacks"]):
+            restore(callback, description)
 
     def _on_rollout_start(self) -> None:
         for callback in self._of_rollout_start:

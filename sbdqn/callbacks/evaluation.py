@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from sbdqn.callbacks.base import BaseCallback, EventCallback
+from sbdqn.callbacks.base import BaseCallback, EventCallback, described, restore
 from sbdqn.callbacks.timing import Every
 from sbdqn.envs import EnvLike, make_vector_env
 from sbdqn.errors import ConfigurationError
 from sbdqn.evaluation import evaluate_policy
+
+_RESULTS = (
+    "last_mean_reward",
+    "best_mean_reward",
+    "evaluations_timesteps",
+    "evaluations_results",
+    "evaluations_length",
+)
 
 
 class EvalCallback(EventCallback):
@@ -99,6 +108,22 @@ class EvalCallback(EventCallback):
         for folder in (self.log_path, self.best_model_save_path):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+
+    def _state_dict(self) -> dict[str, Any]:
+        best = self.callback_on_new_best
+        return {
+            **super()._state_dict(),
+            "callback_on_new_best": None if best is None else described(best),
+            "last": self._every.last,
+            **{name: getattr(self, name) for name in _RESULTS},
+        }
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super()._load_state_dict(state)
+        restore(self.callback_on_new_best, state["callback_on_new_best"])
+        self._every.last = state["last"]
+        for name in _RESULTS:
+            setattr(self, name, state[name])
 
     def _on_training_start(self) -> None:
         super()._on_training_start()

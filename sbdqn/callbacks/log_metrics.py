@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
@@ -26,6 +27,12 @@ class LogMetrics(BaseCallback):
         count, unit = _counted(interval)
         self._every = Every(count)
         self._by_episodes = unit == "episode"
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"last": self._every.last}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._every.last = state["last"]
 
     def _on_training_start(self) -> None:
         trainer = self.model.trainer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.evaluation import EvalCallback
 from sbdqn.errors import ConfigurationError
@@ -48,6 +51,16 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
         self.last_best_mean_reward = -float("inf")
         self.no_improvement_evals = 0
 
+    def _state_dict(self) -> dict[str, Any]:
+        return {
+            "last_best_mean_reward": self.last_best_mean_reward,
+            "no_improvement_evals": self.no_improvement_evals,
+        }
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.last_best_mean_reward = state["last_best_mean_reward"]
+        self.no_improvement_evals = state["no_improvement_evals"]
+
     def _on_step(self) -> bool:
         best = _evaluation_of(self).best_mean_reward
         if self.n_calls > self.min_evals:
@@ -73,6 +86,12 @@ class StopTrainingOnMaxEpisodes(BaseCallback):
         super().__init__(verbose)
         self.max_episodes = max_episodes
         self.n_episodes = 0
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"n_episodes": self.n_episodes}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.n_episodes = state["n_episodes"]
 
     def _on_step(self) -> bool:
         self.n_episodes += len(self.locals["episodes"])
@@ -113,6 +132,13 @@ class StopTrainingWhenSolved(BaseCallback):
             raise ConfigurationError(
                 "the environment registers no reward_threshold; pass one to StopTrainingWhenSolved"
             )
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {"returns": self.returns, "solved_after": self.solved_after}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.returns = state["returns"]
+        self.solved_after = state["solved_after"]
 
     def _on_step(self) -> bool:
         assert self.reward_threshold is not None

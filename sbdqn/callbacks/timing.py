@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sbdqn.callbacks.base import BaseCallback, EventCallback
 from sbdqn.errors import ConfigurationError
 
@@ -33,6 +36,16 @@ class Every:
         self._last += (count - self._last) // self.interval * self.interval
         return True
 
+    @property
+    def last(self) -> int | None:
+        """The count at the last event; None before it is started. May be assigned."""
+        return self._last if self._is_started else None
+
+    @last.setter
+    def last(self, count: int | None) -> None:
+        self._is_started = count is not None
+        self._last = count or 0
+
 
 class EveryNTimesteps(EventCallback):
     """Calls a callback every `n_steps` timesteps.
@@ -46,6 +59,13 @@ class EveryNTimesteps(EventCallback):
         super().__init__(callback)
         self.n_steps = n_steps
         self._every = Every(n_steps)
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {**super()._state_dict(), "last": self._every.last}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super()._load_state_dict(state)
+        self._every.last = state["last"]
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
