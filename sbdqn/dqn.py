@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -21,8 +22,10 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from sbdqn import logger as logging, reconfiguration, specs
 from sbdqn.assembly import Parts, Seeds, as_integer, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
+from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
 from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import (
+    Environments,
     EnvLike,
     FaultReporting,
     ObservationAdapter,
@@ -31,14 +34,17 @@ from sbdqn.envs import (
     discrete_actions,
     make_evaluation_env,
     make_vector_env,
+    pickled_environments,
     reward_threshold,
     stacked_frames,
+    unpickled_environments,
 )
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     NotReadyError,
     SpaceError,
+    require,
 )
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
@@ -46,7 +52,14 @@ from sbdqn.networks import QNetwork
 from sbdqn.observations import rows_of, take
 from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
-from sbdqn.persistence import PathOrFile, read_archive, restoring, unpickle, write_archive
+from sbdqn.persistence import (
+    Archive,
+    PathOrFile,
+    read_archive,
+    restoring,
+    unpickle,
+    write_archive,
+)
 from sbdqn.policy import Policy
 from sbdqn.protocols import (
     Backup,
@@ -66,6 +79,8 @@ from sbdqn.types import Episode, FloatArray, Purpose
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_log = getLogger(__name__)
 
 
 class DQN:
@@ -226,6 +241,9 @@ class DQN:
         self._has_own_logger = False
         self._log_of: tuple[str, str | Path | None] | None = None
         self._learn_steps: int | None = None
+        self._session: LearnSession | None = None  # while `learn` runs
+        self._kept_by_callbacks: dict[str, Any] | None = None  # of the last `learn`
+        self._callbacks_go_on = False  # with that, in the next one
         self._prediction_rng = np.random.default_rng(self._seeds.prediction)
         self.ep_info_buffer: deque[dict[str, Any]] = deque(maxlen=int(stats_window_size))
         self.ep_success_buffer: deque[float] = deque(maxlen=int(stats_window_size))
@@ -392,7 +410,7 @@ class DQN:
 
     def learn(
         self,
-        total_timesteps: int,
+        total_timesteps: int | None = None,
         callback: MaybeCallback = None,
         log_interval: LogInterval = None,
         tb_log_name: str = "DQN",
@@ -407,7 +425,8 @@ class DQN:
         training after the current step.
 
         Args:
-            total_timesteps: transitions to collect, summed over environments.
+            total_timesteps: transitions to collect, summed over environments; None for
+                what is left of the last `learn`, which was interrupted or is resumed.
             callback: a callback, a list of them, or a function of
                 `(locals, globals)`.
             log_interval: None to log every 1 000 timesteps, an integer for every
@@ -423,7 +442,7 @@ class DQN:
         Raises:
             ConfigurationError: if an argument is out of range, or the replay
                 does not fit into memory.
-            NotReadyError: if the model has no environment.
+            NotReadyError: if the model has no environment, or nothing is left.
             NonFiniteError: if a reward or the loss is NaN or infinite.
             WorkerError: if an environment's worker process fails.
 
@@ -432,7 +451,7 @@ class DQN:
             >>> model.num_timesteps
             400
         """
-        steps = _positive_steps(total_timesteps)
+        steps = self._steps_left() if total_timesteps is None else _positive_steps(total_timesteps)
         trainer = self.trainer
         self._present_collector()
         session = LearnSession(self, callback, log_interval, progress_bar)
@@ -447,9 +466,25 @@ class DQN:
             trainer.exploration = specs.resolve_exploration(self._parameters, steps)
         self._open_log(tb_log_name, reset_num_timesteps)
         self._own_loop = None  # its episodes do not continue those of this call
-        with self._learning_threads():
-            session.run(trainer.num_timesteps + steps)
+        if self._callbacks_go_on and self._kept_by_callbacks is not None:
+            session.load_state_dict(self._kept_by_callbacks)
+        self._callbacks_go_on = False
+        self._session = session
+        try:
+            with self._learning_threads():
+                session.run(trainer.num_timesteps + steps)
+        finally:
+            self._session = None
+            self._kept_by_callbacks = session.state_dict()
         return self
+
+    def _steps_left(self) -> int:
+        left = self.trainer.total_timesteps - self.num_timesteps
+        if left < 1:
+            raise NotReadyError(
+                "no learn was left unfinished, so total_timesteps must say how long this one is"
+            )
+        return left
 
     def remember_episodes(self, episodes: list[Episode]) -> None:
         """Add episodes to the statistics that are logged."""
@@ -586,20 +621,80 @@ class DQN:
                 cloudpickle.
             FileAccessError: if the file cannot be written.
         """
-        parts = self._built()
-        env = self._parameters["env"]
-        parameters = {**self._parameters, "env": env if isinstance(env, str) else None}
-        observation_space, action_space, n_envs = self._known_spaces()
-        state = {
-            "observation_space": observation_space,
-            "action_space": action_space,
-            "n_envs": n_envs,
-            "frames": self._frames,
-            "learn_steps": self._learn_steps,
-            "learner": parts.learner.state_dict(),
-            "trainer": parts.trainer.state_dict(),
-        }
-        write_archive(path, "model", parameters, state)
+        write_archive(path, "model", self._saved_parameters(), self._model_state())
+
+    def save_checkpoint(self, folder: str | Path, keep_last: int | None = None) -> None:
+        """Write everything that `resume` needs to go on as if the run had never stopped.
+
+        That is what `save` writes, and the replay, the generators, the open episodes
+        with their statistics, what is due, what the callbacks keep, and the
+        environments where they can be copied. Files are called
+        `checkpoint_{number}_{timesteps}_steps.zip`, and appear complete or not at all.
+
+        While the model learns, as in a callback, the file is written when all
+        callbacks have seen the step and its updates have been made.
+
+        Args:
+            folder: made if missing.
+            keep_last: how many checkpoints are left in the folder afterwards; None
+                for all.
+
+        Raises:
+            CheckpointError: if a parameter cannot be described even by cloudpickle.
+            ConfigurationError: if `keep_last` is below 1.
+            FileAccessError: if the file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> folder = tempfile.mkdtemp()
+            >>> model = DQN("MlpPolicy", "CartPole-v1", seed=0).learn(300)
+            >>> model.save_checkpoint(folder)
+            >>> DQN.resume(folder, trusted=True).learn(200).num_timesteps
+            500
+        """
+        if keep_last is not None:
+            require(keep_last >= 1, "keep_last", keep_last, "at least 1, or None")
+        if self._session is None:
+            self._write_checkpoint(folder, keep_last)
+        else:
+            self._session.between_steps(lambda: self._write_checkpoint(folder, keep_last))
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        env: EnvLike | None = None,
+        device: str | torch.device = "auto",
+        trusted: bool = False,
+        **parameters: Any,
+    ) -> Self:
+        """Make the model that `save_checkpoint` wrote, to go on where it was.
+
+        `learn()` then makes what was left of the `learn` in which the checkpoint was
+        written; pass the same callbacks to it, in the same order. On the CPU, in the
+        environments of the file (`trusted=True`), the weights become those of a run
+        that was never stopped, bit for bit. Otherwise the environments are reset.
+
+        Args:
+            path: the folder, for its newest checkpoint, or one of the files.
+            env: as for `load`; its episodes begin anew.
+            device: where the networks go.
+            trusted: whether Python objects in the file may be unpickled, which can
+                execute anything: the environments are, and parameters that only
+                Python can describe.
+            parameters: constructor parameters to use instead of the saved ones.
+
+        Raises:
+            CheckpointError: as for `load`; `MissingFileError` if there is no
+                checkpoint.
+            ConfigurationError: if a parameter is unknown, or does not fit the replay.
+            SpaceError: if the environment has other spaces.
+        """
+        archive = read_archive(newest_checkpoint(path), "checkpoint")
+        model = cls._loaded(archive, env, device, trusted, parameters)
+        with restoring():
+            model._go_on(archive, trusted and env is None)
+        return model
 
     @classmethod
     def load(
@@ -628,13 +723,23 @@ class DQN:
             ConfigurationError: if a parameter is unknown.
             SpaceError: if the environment has other spaces.
         """
+        return cls._loaded(read_archive(path, "model"), env, device, trusted, parameters)
+
+    @classmethod
+    def _loaded(
+        cls,
+        archive: Archive,
+        env: EnvLike | None,
+        device: str | torch.device,
+        trusted: bool,
+        parameters: Mapping[str, Any],
+    ) -> Self:
         unknown = [name for name in parameters if name not in _defaults()]
         if unknown:
             raise ConfigurationError(
                 f"load got unknown keyword arguments {', '.join(unknown)}; accepted are path, env, "
                 f"device, trusted, and the constructor's parameters"
             )
-        archive = read_archive(path, "model")
         needed = [name for name in archive.objects if name not in parameters]
         if needed and not trusted:
             raise CheckpointError(
@@ -863,6 +968,9 @@ class DQN:
         self.abandon_episodes()
         if self._vector_env is not None and self._made_env:
             self._vector_env.close()
+        self._take(env, is_ours)
+
+    def _take(self, env: VectorEnv[Any, Any, Any], is_ours: bool) -> None:
         self._made_env = is_ours
         self._frames = stacked_frames(env)
         self._vector_env = env
@@ -970,6 +1078,84 @@ class DQN:
             self._logger = logging.configure(folder, [*shown, "csv", "tensorboard"])
         _show_tables(self._logger, bool(self.verbose))
         self._log_of = (name, self.tensorboard_log)
+
+    def _saved_parameters(self) -> dict[str, Any]:
+        env = self._parameters["env"]
+        return {**self._parameters, "env": env if isinstance(env, str) else None}
+
+    def _model_state(self) -> dict[str, Any]:
+        """What `load` restores."""
+        parts = self._built()
+        observation_space, action_space, n_envs = self._known_spaces()
+        return {
+            "observation_space": observation_space,
+            "action_space": action_space,
+            "n_envs": n_envs,
+            "frames": self._frames,
+            "learn_steps": self._learn_steps,
+            "learner": parts.learner.state_dict(),
+            "trainer": parts.trainer.state_dict(),
+        }
+
+    def _run_state(self) -> dict[str, Any]:
+        """What `resume` restores besides."""
+        collector = self._collector
+        is_open = collector is not None and collector.stepper.is_reset
+        return {
+            "data": self.trainer.data_state_dict(),
+            "entropy": self._seeds.entropy,
+            "prediction_rng": self._prediction_rng.bit_generator.state,
+            "episodes": list(self.ep_info_buffer),
+            "successes": list(self.ep_success_buffer),
+            "stepper": collector.stepper.state_dict() if collector and is_open else None,
+            "why_no_environments": "",
+            "own_loop": None if self._own_loop is None else self._own_loop.state_dict(),
+            "callbacks": self._kept_by_callbacks,
+        }
+
+    def _write_checkpoint(self, folder: str | Path, keep_last: int | None) -> None:
+        if self._session is not None:
+            self._kept_by_callbacks = self._session.state_dict()
+        self._built()
+        state = {**self._model_state(), "run": self._run_state()}
+        environments = b""
+        if state["run"]["stepper"] is not None:
+            assert self._vector_env is not None
+            given = self._parameters["env"]
+            environments, state["run"]["why_no_environments"] = pickled_environments(
+                Environments(self._vector_env, None if isinstance(given, str) else given)
+            )
+        path = next_checkpoint(folder, self.num_timesteps)
+        write_archive(path, "checkpoint", self._saved_parameters(), state, environments)
+        if keep_last is not None:
+            keep_newest(folder, keep_last)
+
+    def _go_on(self, archive: Archive, with_environments: bool) -> None:
+        """Become what `_run_state` described."""
+        state = archive.state["run"]
+        self.trainer.load_data_state_dict(state["data"])
+        self._seeds = Seeds.of(state["entropy"])
+        self._prediction_rng.bit_generator.state = state["prediction_rng"]
+        self.ep_info_buffer.extend(state["episodes"])
+        self.ep_success_buffer.extend(state["successes"])
+        self._kept_by_callbacks, self._callbacks_go_on = state["callbacks"], True
+        if state["own_loop"] is not None:
+            self._verbs().load_state_dict(state["own_loop"])
+        if state["stepper"] is None:
+            return
+        why_not = state["why_no_environments"]
+        if not with_environments:
+            why_not = "their state is restored with trusted=True, and without env, alone"
+        if why_not:
+            _log.warning("the environments begin new episodes: %s", why_not)
+            self._seeds = self._seeds.after(self.num_timesteps)
+            return
+        env, given = unpickled_environments(archive.environments)
+        if given is not None:
+            self._parameters["env"] = given
+        self._take(env, is_ours=not isinstance(given, (Env, VectorEnv)))
+        self._fresh_seed = False
+        self._present_collector().stepper.load_state_dict(state["stepper"])
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])

@@ -7,6 +7,7 @@ Members:
     tensors.safetensors: all tensors, named by their path in the state.
     objects.pkl: parameters that only Python can describe, by cloudpickle; read
         only where the caller trusts the file.
+    environments.pkl: the environments of a checkpoint, likewise.
 """
 
 from __future__ import annotations
@@ -45,16 +46,22 @@ class Archive(NamedTuple):
         objects: names of those that only Python can.
         state: everything else.
         pickled: the objects as cloudpickle wrote them, never read here.
+        environments: those of a checkpoint, likewise; empty if it has none.
     """
 
     parameters: dict[str, Any]
     objects: tuple[str, ...]
     state: dict[str, Any]
     pickled: bytes
+    environments: bytes
 
 
 def write_archive(
-    path: PathOrFile, kind: str, parameters: Mapping[str, Any], state: Mapping[str, Any]
+    path: PathOrFile,
+    kind: str,
+    parameters: Mapping[str, Any],
+    state: Mapping[str, Any],
+    environments: bytes = b"",
 ) -> None:
     """Write an archive; a file appears under its name complete or not at all.
 
@@ -63,6 +70,7 @@ def write_archive(
         kind: what is in it.
         parameters: of the constructor.
         state: nested dicts and lists of what JSON can hold, and tensors.
+        environments: as they were pickled.
 
     Raises:
         CheckpointError: if a parameter can be described in no way.
@@ -86,6 +94,8 @@ def write_archive(
     }
     if objects:
         members["objects.pkl"] = _pickle(objects)
+    if environments:
+        members["environments.pkl"] = environments
     with _destination(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -118,7 +128,8 @@ def read_archive(path: PathOrFile, kind: str) -> Archive:
         raise CheckpointError(f"{_name(path)} is damaged: {error!r}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{_name(path)} is damaged: its state is a {type(state).__name__}")
-    return Archive(parameters, objects, state, members.get("objects.pkl", b""))
+    pickled = (members.get(f"{name}.pkl", b"") for name in ("objects", "environments"))
+    return Archive(parameters, objects, state, *pickled)
 
 
 def unpickle(archive: Archive) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise, zip_longest
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from sbdqn.callbacks import (
     BaseCallback,
@@ -18,7 +18,7 @@ from sbdqn.callbacks import (
     TargetUpdate,
     as_callbacks,
 )
-from sbdqn.callbacks.base import overrides
+from sbdqn.callbacks.base import described, overrides, restore
 from sbdqn.interrupts import on_interrupt
 from sbdqn.training import StepResult
 
@@ -73,13 +73,37 @@ class LearnSession:
         progress_bar: bool,
     ) -> None:
         self._model = model
-        callbacks = with_target_update(model, as_callbacks(callback))
+        self._given = as_callbacks(callback)
+        self._log_metrics = LogMetrics(log_interval)
+        callbacks = with_target_update(model, self._given)
         if progress_bar:
-            callbacks.append(ProgressBarCallback())
-        self._callback = CallbackList([*callbacks, LogMetrics(log_interval)])
+            callbacks = [*callbacks, ProgressBarCallback()]
+        self._callback = CallbackList([*callbacks, self._log_metrics])
         self._callback.init_callback(model)
+        self._wanted: Callable[[], None] | None = None
         self._locals: StepLocals | None = None
         self._shares: Shares | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the callbacks keep."""
+        return {
+            "callbacks": [described(each) for each in self._given],
+            "log": described(self._log_metrics),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the callbacks go on where `state_dict` was called."""
+        for callback, description in zip_longest(self._given, state["callbacks"]):
+            restore(callback, description)
+        restore(self._log_metrics, state["log"])
+
+    def between_steps(self, write: Callable[[], None]) -> None:
+        """Call this when all callbacks have seen the step, and its updates have been made.
+
+        Environments in the background make them while they step, so there they are
+        still to be made.
+        """
+        self._wanted = write
 
     def run(self, total_timesteps: int) -> None:
         """Train until the clock shows `total_timesteps`, or Ctrl-C."""
@@ -91,6 +115,7 @@ class LearnSession:
             self._shares = shares_of(self._callback)
             with on_interrupt(trainer.interrupt):
                 trainer.run(self._ready_collector, total_timesteps, self)
+                self._write()
         except BaseException as error:
             # It may have struck between the environment's step and its storing.
             model.abandon_episodes()
@@ -99,10 +124,18 @@ class LearnSession:
             trainer.interrupt()
         finally:
             self._callback.on_training_end()
+        self._write()
         if trainer.interrupted and model.verbose:
             print(f"Interrupted after {model.num_timesteps} timesteps")
 
+    def _write(self) -> None:
+        write, self._wanted = self._wanted, None
+        if write is not None:
+            write()
+
     def _ready_collector(self) -> Collector:
+        if self._wanted is not None:
+            self._write()
         collector = self._model.ready_collector()
         self._stepper = collector.stepper
         return collector

@@ -1,6 +1,7 @@
 """Making, checking and adapting environments."""
 
 from sbdqn.envs.atari import AtariGames
+from sbdqn.envs.copying import Environments, pickled_environments, unpickled_environments
 from sbdqn.envs.faults import FaultReporting
 from sbdqn.envs.frames import stacked_frames, with_frames
 from sbdqn.envs.infos import split_infos
@@ -18,6 +19,7 @@ from sbdqn.envs.spaces import ObservationAdapter, actions_in, discrete_actions
 __all__ = [
     "AtariGames",
     "EnvLike",
+    "Environments",
     "FaultReporting",
     "ObservationAdapter",
     "SB3View",
@@ -27,8 +29,10 @@ __all__ = [
     "has_time_limit",
     "make_evaluation_env",
     "make_vector_env",
+    "pickled_environments",
     "reward_threshold",
     "split_infos",
     "stacked_frames",
+    "unpickled_environments",
     "with_frames",
 ]

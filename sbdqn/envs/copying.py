@@ -1,0 +1,69 @@
+"""Environments in the middle of their episodes, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gymnasium.utils import EzPickle
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+
+from sbdqn.errors import CheckpointError
+
+
+class Environments(NamedTuple):
+    """What a checkpoint holds of environments.
+
+    Attributes:
+        env: the vector environment.
+        given: what the user described it by, if that is no id.
+    """
+
+    env: VectorEnv[Any, Any, Any]
+    given: Any
+
+
+def pickled_environments(environments: Environments) -> tuple[bytes, str]:
+    """Environments as cloudpickle writes them, with all of their state.
+
+    Returns:
+        The bytes, none if the environments cannot be copied; and why not.
+    """
+    import cloudpickle
+
+    for layer in _layers(environments.env):
+        if isinstance(layer, AsyncVectorEnv):
+            return b"", "they run in processes of their own"
+        if isinstance(layer, EzPickle):  # which writes how it was made, and not what it became
+            return b"", f"{type(layer).__name__} cannot be copied with its state"
+    try:
+        return cloudpickle.dumps(tuple(environments)), ""
+    except Exception as error:  # of whatever class has something that cannot be pickled
+        return b"", f"they cannot be pickled: {error}"
+
+
+def unpickled_environments(pickled: bytes) -> Environments:
+    """Environments in the state that they had. Executes what is in the bytes.
+
+    Raises:
+        CheckpointError: if they cannot be read.
+    """
+    import cloudpickle
+
+    try:
+        environments = Environments(*cloudpickle.loads(pickled))
+    except Exception as error:
+        raise CheckpointError(f"the environments cannot be unpickled: {error!r}") from error
+    if not isinstance(environments.env, VectorEnv):
+        raise CheckpointError(f"the file's environments are a {type(environments.env).__name__}")
+    return environments
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment, and all that are in it."""
+    yield env
+    if isinstance(env, SyncVectorEnv):
+        for each in env.envs:
+            yield from _layers(each)
+    elif env is not env.unwrapped:
+        yield from _layers(env.env)
