@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
+from sbdqn.errors import require
 
 
 class CheckpointCallback(BaseCallback):
@@ -20,6 +23,18 @@ class CheckpointCallback(BaseCallback):
         name_prefix: how file names begin.
         save_replay_buffer: whether the replay is saved too.
         verbose: 2 to print every file.
+        resumable: whether `DQN.save_checkpoint` writes instead, with the replay and all
+            else that `DQN.resume` needs, under names of its own.
+        keep_last: how many files of a kind are left; None for all.
+
+    Example:
+        >>> import tempfile
+        >>> from sbdqn import DQN
+        >>> folder = tempfile.mkdtemp()
+        >>> checkpoints = CheckpointCallback(100, folder, resumable=True, keep_last=2)
+        >>> model = DQN("MlpPolicy", "CartPole-v1").learn(500, callback=checkpoints)
+        >>> DQN.resume(folder).num_timesteps
+        500
     """
 
     def __init__(
@@ -29,13 +44,20 @@ class CheckpointCallback(BaseCallback):
         name_prefix: str = "rl_model",
         save_replay_buffer: bool = False,
         verbose: int = 0,
+        resumable: bool = False,
+        keep_last: int | None = None,
     ) -> None:
         super().__init__(verbose)
+        if keep_last is not None:
+            require(keep_last >= 1, "keep_last", keep_last, "at least 1, or None")
         self.save_freq = save_freq
         self.save_path = Path(save_path)
         self.name_prefix = name_prefix
         self.save_replay_buffer = save_replay_buffer
+        self.resumable = resumable
+        self.keep_last = keep_last
         self._every = Every(save_freq)
+        self._written: dict[str, list[str]] = {}  # by kind, the oldest first
 
     def _init_callback(self) -> None:
         self.save_path.mkdir(parents=True, exist_ok=True)
@@ -43,20 +65,34 @@ class CheckpointCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._every.start(self.num_timesteps)
 
+    def _state_dict(self) -> dict[str, Any]:
+        return {"last": self._every.last, "written": self._written}
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._every.last = state["last"]
+        self._written = state["written"]
+
     def _on_step(self) -> bool:
-        if self._every.is_due(self.num_timesteps):
-            path = self._path("")
-            self.model.save(path)
-            self._say(path)
-            if self.save_replay_buffer:
-                path = self._path("replay_buffer_")
-                self.model.save_replay_buffer(path)
-                self._say(path)
+        if not self._every.is_due(self.num_timesteps):
+            return True
+        if self.resumable:
+            self.model.save_checkpoint(self.save_path, self.keep_last)
+            self._say(f"a checkpoint in {self.save_path}")
+            return True
+        self._save("", self.model.save)
+        if self.save_replay_buffer:
+            self._save("replay_buffer_", self.model.save_replay_buffer)
         return True
 
-    def _path(self, kind: str) -> Path:
-        return self.save_path / f"{self.name_prefix}_{kind}{self.num_timesteps}_steps.zip"
+    def _save(self, kind: str, write: Callable[[Path], None]) -> None:
+        name = f"{self.name_prefix}_{kind}{self.num_timesteps}_steps.zip"
+        write(self.save_path / name)
+        self._say(self.save_path / name)
+        written = self._written.setdefault(kind, [])
+        written.append(name)
+        while self.keep_last is not None and len(written) > self.keep_last:
+            (self.save_path / written.pop(0)).unlink(missing_ok=True)
 
-    def _say(self, path: Path) -> None:
+    def _say(self, what: object) -> None:
         if self.verbose >= 2:
-            print(f"Saved {path}")
+            print(f"Saved {what}")
