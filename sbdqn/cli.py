@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from sbdqn import __version__, recipes
-from sbdqn.callbacks import BaseCallback, ProgressBarCallback
+from sbdqn.callbacks import BaseCallback, CheckpointCallback, ProgressBarCallback
 from sbdqn.dqn import DQN
 from sbdqn.envs import has_time_limit
 from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
@@ -32,6 +32,7 @@ POLICY = "MlpPolicy"
 TIMESTEPS = 50_000
 EPISODES = 100
 EVALUATION_ENVS = 10
+CHECKPOINTS = 2
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 
@@ -94,13 +95,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_train)
-    parser.add_argument("env", metavar="ENV", help="a registered gymnasium id, as CartPole-v1")
+    parser.add_argument(
+        "env", nargs="?", metavar="ENV", help="a registered gymnasium id, as CartPole-v1"
+    )
     parser.add_argument(
         "--timesteps",
         type=_count,
-        default=TIMESTEPS,
         metavar="N",
-        help="transitions to collect, summed over environments (%(default)s)",
+        help=f"transitions to collect, summed over environments ({TIMESTEPS}; with --resume "
+        "what was left)",
     )
     parser.add_argument("--seed", type=_seed, metavar="S", help="makes the run repeatable")
     parser.add_argument("--n-envs", type=_count, metavar="N", help="environments to train in (1)")
@@ -121,6 +124,25 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         help="where the model goes (the id in lower case: cartpole-v1.zip)",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=_count,
+        metavar="N",
+        help=f"write all that --resume needs every N timesteps, and keep the last {CHECKPOINTS} "
+        "(in a folder beside the output: cartpole-v1_checkpoints)",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on where the newest checkpoint in DIR, or that file, was written; what else "
+        "there is to set comes from there",
+    )
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="with --resume: go on in the middle of episodes too, which executes what the file "
+        "says; only for files of your own",
     )
 
 
@@ -150,40 +172,100 @@ def _seed(text: str) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    if arguments.resume is None and arguments.env is None:
+        raise ConfigurationError("name the ENV to train in, before --set, or a folder to --resume")
     parameters = _parameters(arguments)
-    output = Path(arguments.output or _file_name(arguments.env))
+    model = _new(arguments) if arguments.resume is None else _resumed(arguments, parameters)
+    env_id = model.get_params()["env"]
+    output = Path(arguments.output or _file_name(env_id))
     if not output.is_dir():  # which is refused as it is
         output = with_suffix(output)
     _require_writable("--output", output)
     if "tensorboard_log" in parameters:
         _require_writable("--tensorboard", Path(str(parameters["tensorboard_log"])) / "DQN_1")
-    model = DQN(POLICY, arguments.env)
+    callbacks = [*_progress_bar(), *_checkpoints(arguments, output)]
+    before = model.num_timesteps
+    timesteps = _timesteps(arguments, model)
     try:
-        _build(model, parameters)
-        print(f"Training for {arguments.timesteps:,} timesteps; Ctrl-C ends it early")
+        if arguments.resume is None:
+            _build(model, parameters)
+        print(f"Training for {timesteps:,} timesteps; Ctrl-C ends it early")
         started = time.perf_counter()
-        model.learn(arguments.timesteps, _progress_bar())
+        model.learn(timesteps, callbacks)
         seconds = time.perf_counter() - started
         model.save(output)
     finally:
         model.close()
     print(f"Saved {output}; playing {EPISODES} greedy episodes")
     returns = _play(model, EPISODES, arguments.seed)
-    early = model.num_timesteps < arguments.timesteps
+    made = model.num_timesteps - before
     updates = f"{model._n_updates:,}"
     if not model._n_updates:
         updates += f": learning_starts={model.learning_starts:,} transitions come first"
     _report(
         {
-            "environment": arguments.env,
-            "timesteps": f"{model.num_timesteps:,}" + (", interrupted" if early else ""),
+            "environment": env_id,
+            "timesteps": f"{model.num_timesteps:,}" + (", interrupted" if made < timesteps else ""),
             "updates": updates,
-            "time": f"{seconds:.1f} s, {model.num_timesteps / seconds:,.0f} steps/s",
+            "time": f"{seconds:.1f} s, {made / seconds:,.0f} steps/s",
             "return": _described(returns),
             "saved to": str(output),
             "parameters": "\n".join(_changed(model)) or "the defaults",
         }
     )
+
+
+def _new(arguments: argparse.Namespace) -> DQN:
+    if arguments.trusted:
+        raise ConfigurationError("--trusted is for --resume, and nothing is resumed")
+    return DQN(POLICY, arguments.env)
+
+
+def _resumed(arguments: argparse.Namespace, parameters: Mapping[str, Any]) -> DQN:
+    if arguments.env is not None or parameters:
+        given = [] if arguments.env is None else [arguments.env]
+        raise ConfigurationError(
+            f"--resume takes environment and parameters from the checkpoint; leave out "
+            f"{', '.join([*given, *parameters])}"
+        )
+    model = DQN.resume(arguments.resume, trusted=arguments.trusted)
+    if not isinstance(model.get_params()["env"], str):
+        raise ConfigurationError(
+            f"the environment of {arguments.resume} has no id; resume it from Python, with "
+            f"DQN.resume(path, env)"
+        )
+    return model
+
+
+def _timesteps(arguments: argparse.Namespace, model: DQN) -> int:
+    """What is to be made: what was asked for, or what a resumed run has left."""
+    if arguments.timesteps is not None:
+        return int(arguments.timesteps)
+    if arguments.resume is None:
+        return TIMESTEPS
+    left = model.trainer.total_timesteps - model.num_timesteps
+    if left < 1:
+        raise ConfigurationError(
+            f"the run in {arguments.resume} was complete at {model.num_timesteps:,} timesteps; say "
+            f"with --timesteps how long it goes on"
+        )
+    return left
+
+
+def _checkpoints(arguments: argparse.Namespace, output: Path) -> list[BaseCallback]:
+    """Into the folder that is resumed, or one that is named like the output."""
+    if arguments.checkpoint_every is None:
+        return []
+    folder = output.with_name(f"{output.stem}_checkpoints")
+    if arguments.resume is not None:
+        given = Path(arguments.resume)
+        folder = given if given.is_dir() else given.parent
+    print(f"Checkpoints go to {folder}; go on from them with: sbdqn train --resume {folder}")
+    return [
+        CheckpointCallback(
+            arguments.checkpoint_every, folder, resumable=True, keep_last=CHECKPOINTS
+        )
+    ]
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

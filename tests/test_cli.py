@@ -14,10 +14,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from sbdqn import DQN, __version__, cli, evaluate_policy, heads, recipes
+from sbdqn.checkpoint import checkpoints_in
 from sbdqn.cli import main
 from tests.environments import ChainEnv
 
@@ -267,6 +269,39 @@ def test_tensorboard_gets_a_run_folder(folder: Path) -> None:
     assert names == {"progress", "events"}
 
 
+def test_a_run_that_was_killed_is_finished_as_if_it_had_not_been(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["train", "CartPole-v1", "--seed", "1", "--timesteps", "250", *SMALL]
+    assert main([*begin, "--checkpoint-every", "60", "--output", "whole.zip"]) == 0
+    checkpoints = sorted(Path("whole_checkpoints").iterdir())
+    assert [path.name.split("_")[2] for path in checkpoints] == ["180", "240"]
+    checkpoints[1].unlink()
+    assert "go on from them with: sbdqn train --resume whole_checkpoints" in capsys.readouterr().out
+    resume = ["train", "--resume", "whole_checkpoints", "--trusted", "--output", "again.zip"]
+    assert main([*resume, "--checkpoint-every", "60"]) == 0
+    assert "Training for 70 timesteps" in capsys.readouterr().out
+    whole, again = DQN.load("whole.zip"), DQN.load("again.zip")
+    for mine, theirs in zip(whole.q_net.parameters(), again.q_net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert [path.name.split("_")[2] for path in checkpoints_in("whole_checkpoints")] == [
+        "180",
+        "240",
+    ]
+    more = ["train", "--resume", str(checkpoints[0]), "--timesteps", "30", "--output", "more.zip"]
+    assert main(more) == 0
+    assert DQN.load("more.zip").num_timesteps == 210
+
+
+def test_a_run_that_was_complete_needs_a_number_of_timesteps(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DQN("MlpPolicy", "CartPole-v1").learn(100).save_checkpoint(folder)
+    assert "was complete at 100 timesteps" in refusal(["train", "--resume", "."], capsys)
+    DQN("MlpPolicy", ChainEnv).learn(100).save_checkpoint(folder)
+    assert "has no id" in refusal(["train", "--resume", "."], capsys)
+
+
 def test_evaluate_plays_the_saved_model_the_same_way_for_the_same_seed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -317,6 +352,13 @@ def test_evaluate_takes_another_environment(capsys: pytest.CaptureFixture[str]) 
         (["train", "CartPole-v1", "--output", "x" * 300], "too long"),
         (["train", "CartPole-v1", "--output", "file/model.zip"], "file: Not a directory"),
         (["train", "CartPole-v1", "--tensorboard", "file"], "file: Not a directory"),
+        (["train"], "name the ENV to train in"),
+        (["train", "CartPole-v1", "--trusted"], "--trusted is for --resume"),
+        (["train", "CartPole-v1", "--checkpoint-every", "0"], "above 0, not '0'"),
+        (["train", "--resume", "."], "no checkpoint in"),
+        (["train", "--resume", "nothing.zip"], "no file nothing.zip"),
+        (["train", "--resume", "good.zip"], "holds a 'model', not a 'checkpoint'"),
+        (["train", "CartPole-v1", "--resume", ".", "--seed", "1"], "leave out CartPole-v1, seed"),
         (["evaluate", "nothing.zip"], "no file nothing.zip"),
         (["evaluate", "file"], "no readable zip"),
         (["evaluate", "foreign.zip"], "metadata.json"),
