@@ -19,7 +19,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, Seeds, as_integer, build_parts, build_replay
+from sbdqn.assembly import Parts, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import (
@@ -43,7 +43,6 @@ from sbdqn.errors import (
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import QNetwork
-from sbdqn.observations import rows_of, take
 from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import PathOrFile, read_archive, restoring, unpickle, write_archive
@@ -59,10 +58,11 @@ from sbdqn.protocols import (
     value_at,
 )
 from sbdqn.representation import represent_call
+from sbdqn.seeds import Seeds, as_integer
 from sbdqn.session import LearnSession
 from sbdqn.threads import threads_to_learn_with, threads_within
 from sbdqn.training import Trainer
-from sbdqn.types import Episode, FloatArray, Purpose
+from sbdqn.types import Episode, FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -551,16 +551,9 @@ class DQN:
         """
         if deterministic:
             return self.policy.predict(observation, state)
-        policy, trainer = self.policy, self.trainer
-        batch, single = policy.adapter.batch(observation)
-        actions = trainer.exploration.select(
-            lambda rows: policy.q_of(take(batch, rows), Purpose.ACT),
-            rows_of(batch),
-            int(self.action_space.n),
-            trainer.clock,
-            self._prediction_rng,
-        ) + np.int64(self.action_space.start)
-        return (actions[0] if single else actions), state
+        trainer, rng = self.trainer, self._prediction_rng
+        action = self.policy.explore(observation, trainer.exploration, trainer.clock, rng)
+        return action, state
 
     def q_values(self, observation: Any) -> FloatArray:
         """Expected returns of every action: (A,), or (B, A) for a batch.

@@ -19,7 +19,7 @@ ROOT = Path(sbdqn.__file__).parent
 
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "interrupts", "representation"),  # nothing of ours below them
+    ("errors", "interrupts", "representation", "seeds"),  # nothing of ours below them
     ("types", "logger"),
     ("observations", "memory"),
     ("protocols",),

@@ -11,7 +11,7 @@ from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
 from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sbdqn.networks.q_network import QNetwork
+from sbdqn.networks.q_network import QNetwork, q_of
 from sbdqn.networks.randomness import seeded
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "direct_step",
     "functional_step",
     "has_state",
+    "q_of",
     "seeded",
     "takes_its_own_steps",
 ]

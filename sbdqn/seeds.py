@@ -1,0 +1,28 @@
+"""One seed for a model, and one for each of its parts that draw."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Seeds(NamedTuple):
+    """One independent seed for each user of randomness."""
+
+    env: np.random.SeedSequence
+    network: np.random.SeedSequence
+    exploration: np.random.SeedSequence
+    replay: np.random.SeedSequence
+    prediction: np.random.SeedSequence
+    learner: np.random.SeedSequence
+
+    @classmethod
+    def of(cls, seed: int | None) -> Seeds:
+        """The seeds that one number stands for; unpredictable ones for None."""
+        return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
+
+
+def as_integer(seed: np.random.SeedSequence) -> int:
+    """A seed for an interface that takes 31 bits."""
+    return int(seed.generate_state(1)[0] >> 1)
