@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ from sbdqn.errors import (
     NotReadyError,
     SpaceError,
 )
+from sbdqn.export import export_policy
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import QNetwork
@@ -593,6 +595,27 @@ class DQN:
             "trainer": parts.trainer.state_dict(),
         }
         write_archive(path, "model", parameters, state)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the greedy policy to a file that acts without this library.
+
+        Preprocessing is inside: what goes in are observations (B, ...) of the
+        space's shape, of any number of rows, or the parts of Dict and Tuple
+        observations by name. Out come `action` (B,) and `q_values` (B, A). What
+        the file says is compared with the model before it appears.
+
+        Args:
+            path: `.onnx` for ONNX, which needs `sbdqn[onnx]`; `.pt2` for
+                `torch.export`.
+
+        Raises:
+            ConfigurationError: if the ending is another, or torch cannot export
+                the network.
+            ExportError: if the file says something else than the model.
+            FileAccessError: if it cannot be written.
+            MissingDependencyError: if `sbdqn[onnx]` is not installed.
+        """
+        export_policy(self.policy, path)
 
     @classmethod
     def load(
