@@ -32,7 +32,7 @@ from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
 from sbdqn.protocols import PolicySpec
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
-from tests.test_export import PARTS, PICTURE, START, TUPLE, VECTOR, Resting
+from tests.exported import PARTS, PICTURE, START, TUPLE, VECTOR, Resting, outputs_of
 
 NETWORKS: dict[str, tuple[PolicySpec, Space[Any]]] = {
     "vector": (MlpPolicy((8, 8)), VECTOR),
@@ -374,11 +374,6 @@ def test_it_can_be_exported(network: str, tmp_path: Path) -> None:
     model = model_of(*NETWORKS[network])
     load_policy(written(model)).export(tmp_path / "policy.pt2")
     obs = model.policy.adapter.batch(one_of(model.observation_space))[0]
-    tensors = (
-        {name: torch.from_numpy(part) for name, part in obs.items()}
-        if isinstance(obs, dict)
-        else torch.from_numpy(obs)
-    )
-    outputs = torch.export.load(tmp_path / "policy.pt2").module()(tensors)
-    np.testing.assert_allclose(outputs["q_values"], model.q_values(obs), rtol=1e-4, atol=1e-6)
-    assert outputs["action"].tolist() == model.predict(obs)[0].tolist()
+    action, q = outputs_of(tmp_path / "policy.pt2", obs)
+    np.testing.assert_allclose(q, model.q_values(obs), rtol=1e-4, atol=1e-6)
+    assert action.tolist() == model.predict(obs)[0].tolist()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -26,23 +25,24 @@ from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
 from sbdqn.observations import apply
 from sbdqn.protocols import Head, PolicySpec
 from sbdqn.types import Purpose
+from tests.exported import (
+    BITS,
+    CATEGORIES,
+    CATEGORY,
+    PARTS,
+    PICTURE,
+    STACK,
+    START,
+    TUPLE,
+    VECTOR,
+    Resting,
+    outputs_of,
+)
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="sbdqn[onnx] is not installed")
 
 FORMATS = (".pt2", ".onnx")
-START = 3
-VECTOR = spaces.Box(-1, 1, (4,), np.float64)
-CATEGORY = spaces.Discrete(5, start=-2)
-CATEGORIES = spaces.MultiDiscrete([3, 4], start=[1, 0])
-BITS = spaces.MultiBinary(4)
-PICTURE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
-STACK = spaces.Box(0, 255, (2, 36, 36), np.uint8)
 LARGE = spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (3,))
-PARTS = spaces.Dict(
-    {"camera": spaces.Dict({"left": PICTURE}), "action": spaces.Discrete(4), "speed": VECTOR}
-)
-TUPLE = spaces.Tuple((CATEGORY, VECTOR))
-
 HEADS: dict[str, Head] = {
     "scalar": Scalar(),
     "categorical": Categorical(atoms=11),
@@ -85,17 +85,6 @@ COVERING = [
 REST = [pair for pair in itertools.product(NETWORKS, HEADS) if pair not in COVERING]
 
 
-class Resting(gym.Env[Any, Any]):
-    """Observations of a space, and three actions."""
-
-    def __init__(self, space: Space[Any]) -> None:
-        self.observation_space = space
-        self.action_space = spaces.Discrete(3, start=START)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return self.observation_space.sample(), {}
-
-
 def model_of(policy: PolicySpec, space: Space[Any] = VECTOR, head: Head = HEADS["scalar"]) -> DQN:
     return DQN(policy, Resting(space), head=head, seed=0, device="cpu", buffer_size=10)
 
@@ -106,20 +95,6 @@ def observations(model: DQN, rows: int) -> Any:
     space.seed(1_000 + rows)
     drawn = [model.policy.adapter.batch(space.sample())[0] for _ in range(rows)]
     return apply(lambda *parts: np.concatenate(parts).clip(-50, 300), *drawn)
-
-
-def outputs_of(file: Path, obs: Any) -> tuple[Any, Any]:
-    """What a program says that knows the file and nothing else."""
-    if file.suffix == ".pt2":
-        program = torch.export.load(file).module()
-        outputs = program(apply(torch.from_numpy, obs))
-        return outputs["action"].numpy(), outputs["q_values"].numpy()
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    feeds = obs if isinstance(obs, dict) else {"observation": obs}
-    taken = ("action", "0", "1")
-    feeds = {f"observation/{n}" if n in taken else n: part for n, part in feeds.items()}
-    action, q = session.run(["action", "q_values"], feeds)
-    return action, q
 
 
 def require_same(model: DQN, file: Path) -> None:
