@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,42 +19,8 @@ from sbdqn.memory import Memory
 from sbdqn.networks import seeded
 from sbdqn.policy import Policy
 from sbdqn.protocols import Replay, ReplayLayout, value_at
-from sbdqn.training import Trainer
-
-
-class Seeds(NamedTuple):
-    """One independent seed for each user of randomness."""
-
-    env: np.random.SeedSequence
-    network: np.random.SeedSequence
-    exploration: np.random.SeedSequence
-    replay: np.random.SeedSequence
-    prediction: np.random.SeedSequence
-    learner: np.random.SeedSequence
-
-    @classmethod
-    def of(cls, seed: int | None) -> Seeds:
-        """The seeds that one number stands for; unpredictable ones for None."""
-        return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
-
-    @property
-    def entropy(self) -> int:
-        """The number that they stand for, where none was given too."""
-        entropy = self.env.entropy
-        assert isinstance(entropy, int)
-        return entropy
-
-    def after(self, num_timesteps: int) -> Seeds:
-        """The same, but for environments that begin anew, and not as at first."""
-        own = np.random.SeedSequence(
-            self.env.entropy, spawn_key=(*self.env.spawn_key, num_timesteps)
-        )
-        return self._replace(env=own)
-
-
-def as_integer(seed: np.random.SeedSequence) -> int:
-    """A seed for an interface that takes 31 bits."""
-    return int(seed.generate_state(1)[0] >> 1)
+from sbdqn.seeds import Seeds, as_integer
+from sbdqn.training import Cadence, Trainer
 
 
 @dataclass
@@ -114,7 +80,7 @@ def build_parts(
     trainer = Trainer(
         lambda: make_replay(device),
         learner,
-        specs.resolve_cadence(parameters),
+        resolve_cadence(parameters),
         exploration,
         learning_rate,
         seeds.exploration,
@@ -123,6 +89,19 @@ def build_parts(
         policy_spec.build_optimizer(learner.flat, value_at(learning_rate, trainer.clock))
     )
     return Parts(Policy(observation_space, actions, online, target, device), learner, trainer)
+
+
+def resolve_cadence(parameters: Mapping[str, Any]) -> Cadence:
+    """How much is learned from how much experience."""
+    freq = parameters["train_freq"]
+    period, unit = freq if isinstance(freq, (tuple, list)) else (freq, "step")
+    return Cadence(
+        learning_starts=parameters["learning_starts"],
+        batch_size=parameters["batch_size"],
+        period=period,
+        unit=unit,
+        updates=parameters["gradient_steps"],
+    )
 
 
 def build_replay(

@@ -1,4 +1,4 @@
-"""The command line: `sbdqn train`, `sbdqn evaluate` and `sbdqn recipes`."""
+"""The command line: `sbdqn train`, `sbdqn evaluate`, `sbdqn export` and `sbdqn recipes`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gymnasium import Space, spaces
 
 from sbdqn import __version__, recipes
 from sbdqn.callbacks import BaseCallback, CheckpointCallback, ProgressBarCallback
+from sbdqn.deployment import load_policy
 from sbdqn.dqn import DQN
 from sbdqn.envs import has_time_limit
 from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
@@ -84,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         description=f"P{summary[1:]}. Nothing in the file is executed.",
     )
     _add_evaluate_arguments(evaluate)
+    summary = "write the policy of a saved model to a file that acts without sbdqn"
+    export = commands.add_parser(
+        "export",
+        help=summary,
+        description=f"W{summary[1:]}: for ONNX or torch.export. What it says is compared with the "
+        "model first. Nothing in the model's file is executed.",
+    )
+    _add_export_arguments(export)
     summary = "list the named settings of `sbdqn train --recipe`"
     listing = commands.add_parser(
         "recipes", help=summary, description=f"L{summary[1:]}, or show what one of them sets."
@@ -155,6 +164,14 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, metavar="S", help="makes the episodes repeatable")
     parser.add_argument(
         "--env", metavar="ENV", help="a registered id (the one that the model was trained in)"
+    )
+
+
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_export)
+    parser.add_argument("model", metavar="MODEL", help="what `sbdqn train` or DQN.save wrote")
+    parser.add_argument(
+        "output", metavar="OUT", help="ends in .onnx, which needs sbdqn[onnx], or in .pt2"
     )
 
 
@@ -283,6 +300,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             "environment": env,
             "trained for": f"{model.num_timesteps:,} timesteps",
             "return": _described(returns),
+        }
+    )
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    policy = load_policy(arguments.model, device="cpu")
+    policy.export(arguments.output)
+    _report(
+        {
+            "observations": str(policy.observation_space),
+            "actions": str(policy.action_space),
+            "saved to": arguments.output,
         }
     )
 

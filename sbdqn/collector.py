@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
-from torch import Tensor
 
 from sbdqn.errors import NonFiniteError
-from sbdqn.networks import QNetwork
+from sbdqn.networks import QNetwork, q_of
 from sbdqn.observations import apply, take
 from sbdqn.protocols import Background, Exploration, Outcome
 from sbdqn.types import (
     Array,
-    Arrays,
     BoolArray,
     Clock,
     Episode,
@@ -25,7 +23,6 @@ from sbdqn.types import (
     IntArray,
     Purpose,
     Row,
-    Tensors,
 )
 
 _OF_OPEN_EPISODES = ("resets_itself", "first", "reward_sum", "begun")  # arrays (E,)
@@ -286,25 +283,6 @@ class Collector:
             return np.zeros((len(envs), self._n_actions), np.float32)
         obs = stepper.obs if len(envs) == stepper.n_envs else take(stepper.obs, envs)
         return q_of(self._network, obs, Purpose.ACT)
-
-
-def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
-    """Expected returns (B, A) of observations (B, ...) as stored, wherever the network is."""
-    values = network.q_of_few(obs, purpose)
-    if values is None:
-        device = next(network.output.parameters()).device
-        with torch.inference_mode():
-            values = network.q(_sent(obs, device), purpose).cpu().numpy()
-    return values
-
-
-def _sent(obs: Arrays, device: torch.device) -> Tensors:
-    return apply(lambda part: _tensor_of(part).to(device), obs)
-
-
-def _tensor_of(part: Array) -> Tensor:
-    # torch takes neither negative strides nor arrays that cannot be written to.
-    return torch.from_numpy(np.require(part, requirements=["C", "W"]))
 
 
 def _last_infos(infos: Mapping[str, Any], mode: AutoresetMode) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, Seeds, as_integer, build_parts, build_replay
+from sbdqn.assembly import Parts, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
 from sbdqn.collector import Collector, Stepper
@@ -46,10 +47,10 @@ from sbdqn.errors import (
     SpaceError,
     require,
 )
+from sbdqn.export import export_policy
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import QNetwork
-from sbdqn.observations import rows_of, take
 from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import (
@@ -72,10 +73,11 @@ from sbdqn.protocols import (
     value_at,
 )
 from sbdqn.representation import represent_call
+from sbdqn.seeds import Seeds, as_integer
 from sbdqn.session import LearnSession
 from sbdqn.threads import threads_to_learn_with, threads_within
 from sbdqn.training import Trainer
-from sbdqn.types import Episode, FloatArray, Purpose
+from sbdqn.types import Episode, FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -586,16 +588,9 @@ class DQN:
         """
         if deterministic:
             return self.policy.predict(observation, state)
-        policy, trainer = self.policy, self.trainer
-        batch, single = policy.adapter.batch(observation)
-        actions = trainer.exploration.select(
-            lambda rows: policy.q_of(take(batch, rows), Purpose.ACT),
-            rows_of(batch),
-            int(self.action_space.n),
-            trainer.clock,
-            self._prediction_rng,
-        ) + np.int64(self.action_space.start)
-        return (actions[0] if single else actions), state
+        trainer, rng = self.trainer, self._prediction_rng
+        action = self.policy.explore(observation, trainer.exploration, trainer.clock, rng)
+        return action, state
 
     def q_values(self, observation: Any) -> FloatArray:
         """Expected returns of every action: (A,), or (B, A) for a batch.
@@ -695,6 +690,27 @@ class DQN:
         with restoring():
             model._go_on(archive, trusted and env is None)
         return model
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the greedy policy to a file that acts without this library.
+
+        Preprocessing is inside: what goes in are observations (B, ...) of the
+        space's shape, of any number of rows, or the parts of Dict and Tuple
+        observations by name. Out come `action` (B,) and `q_values` (B, A). What
+        the file says is compared with the model before it appears.
+
+        Args:
+            path: `.onnx` for ONNX, which needs `sbdqn[onnx]`; `.pt2` for
+                `torch.export`.
+
+        Raises:
+            ConfigurationError: if the ending is another, or torch cannot export
+                the network.
+            ExportError: if the file says something else than the model.
+            FileAccessError: if it cannot be written.
+            MissingDependencyError: if `sbdqn[onnx]` is not installed.
+        """
+        export_policy(self.policy, path)
 
     @classmethod
     def load(

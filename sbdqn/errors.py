@@ -52,6 +52,10 @@ class MissingFileError(FileAccessError, FileNotFoundError):
     """There is no file where an archive should be read from."""
 
 
+class ExportError(SbdqnError, RuntimeError):
+    """An exported policy that does not say what the model says."""
+
+
 class MissingDependencyError(SbdqnError, ImportError):
     """An optional dependency is needed for this and is not installed."""
 

@@ -9,10 +9,11 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from sbdqn.collector import q_of
 from sbdqn.envs import ObservationAdapter
-from sbdqn.networks import QNetwork
-from sbdqn.types import Arrays, FloatArray, Purpose, Tensors
+from sbdqn.networks import QNetwork, q_of
+from sbdqn.observations import rows_of, take
+from sbdqn.protocols import Exploration
+from sbdqn.types import Arrays, Clock, FloatArray, Purpose, Tensors
 
 
 class Policy(nn.Module):
@@ -60,6 +61,27 @@ class Policy(nn.Module):
         batch, single = self.adapter.batch(observation)
         best = self.q_of(batch).argmax(axis=1)
         return (best[0] if single else best) + self._start, state
+
+    def explore(
+        self, observation: Any, exploration: Exploration, clock: Clock, rng: np.random.Generator
+    ) -> Any:
+        """The action for one observation, or for each of a batch, as data collection chooses it.
+
+        Args:
+            observation: as for `predict`.
+            exploration: how actions are chosen.
+            clock: the moment, for its schedules.
+            rng: that it draws from.
+        """
+        batch, single = self.adapter.batch(observation)
+        actions = exploration.select(
+            lambda rows: self.q_of(take(batch, rows), Purpose.ACT),
+            rows_of(batch),
+            int(self.action_space.n),
+            clock,
+            rng,
+        )
+        return (actions[0] if single else actions) + self._start
 
     def q_values(self, observation: Any) -> FloatArray:
         """Expected returns; see `DQN.q_values`."""

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from sbdqn import specs
-from sbdqn.assembly import Parts
+from sbdqn.assembly import Parts, resolve_cadence
 from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import Head, SampledHead
 
@@ -116,7 +116,7 @@ def apply(parts: Parts, parameters: Mapping[str, Any], learn_steps: int | None) 
     learner.head = parts.policy.q_net.head = parts.policy.q_net_target.head = head
     learner.backup = specs.resolve_backup(parameters)
     learner.max_gradient_norm = parameters["max_grad_norm"]
-    trainer.cadence = specs.resolve_cadence(parameters)
+    trainer.cadence = resolve_cadence(parameters)
     trainer.learning_rate = specs.resolve_learning_rate(parameters)
     trainer.exploration = specs.resolve_exploration(parameters, learn_steps)
     if trainer.has_replay:

@@ -14,7 +14,6 @@ from sbdqn.encoding import SPECS
 from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 from sbdqn.schedules import Constant, Linear, OfProgress
-from sbdqn.training import Cadence
 
 
 def _by_name(axis: str) -> dict[str, Any]:
@@ -133,16 +132,3 @@ def resolve_device(parameters: Mapping[str, Any]) -> torch.device:
             f"device={wanted!r} cannot be used here: {error}; device='auto' takes what there is"
         ) from error
     return device
-
-
-def resolve_cadence(parameters: Mapping[str, Any]) -> Cadence:
-    """How much is learned from how much experience."""
-    freq = parameters["train_freq"]
-    period, unit = freq if isinstance(freq, (tuple, list)) else (freq, "step")
-    return Cadence(
-        learning_starts=parameters["learning_starts"],
-        batch_size=parameters["batch_size"],
-        period=period,
-        unit=unit,
-        updates=parameters["gradient_steps"],
-    )

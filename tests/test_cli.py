@@ -22,6 +22,7 @@ from sbdqn import DQN, __version__, cli, evaluate_policy, heads, recipes
 from sbdqn.checkpoint import checkpoints_in
 from sbdqn.cli import main
 from tests.environments import ChainEnv
+from tests.exported import outputs_of
 
 SMALL = ["--set", "policy__net_arch=[8]", "learning_starts=50", "train_freq=1"]
 
@@ -323,6 +324,24 @@ def test_evaluate_takes_another_environment(capsys: pytest.CaptureFixture[str]) 
     assert "space must be" in refusal(["evaluate", "model.zip", "--env", "Acrobot-v1"], capsys)
 
 
+@pytest.mark.parametrize("name", ["policy.pt2", "policy.onnx"])
+def test_export_writes_what_acts_as_the_saved_model_does(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime", reason="sbdqn[onnx] is not installed")
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0, policy_kwargs={"net_arch": [8]})
+    model.save("model.zip")
+    assert main(["export", "model", name]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.split() == ["saved", "to", name]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.zip", name]
+    obs = np.array([[0.0, 0.1, 0.0, -0.1], [1.0, 0.0, 2.0, 0.0]], np.float32)
+    action, q = outputs_of(folder / name, obs)
+    np.testing.assert_allclose(q, model.q_values(obs), rtol=1e-5)
+    np.testing.assert_array_equal(action, model.predict(obs)[0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -364,6 +383,10 @@ def test_evaluate_takes_another_environment(capsys: pytest.CaptureFixture[str]) 
         (["evaluate", "foreign.zip"], "metadata.json"),
         (["evaluate", "cut.zip"], "no readable zip"),
         (["evaluate", "good.zip", "--episodes", "1.5"], "not '1.5'"),
+        (["export", "good.zip"], "the following arguments are required: OUT"),
+        (["export", "good.zip", "good.zip"], "must end in .onnx or .pt2, not 'good.zip'"),
+        (["export", "nothing.zip", "policy.pt2"], "no file nothing.zip"),
+        (["export", "good.zip", "file/policy.pt2"], "file/policy.pt2 cannot be written"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from sbdqn import DQN, CnnPolicy, Memory
+from sbdqn import DQN, CnnPolicy, Memory, load_policy
 from sbdqn.backups import Double
 from sbdqn.heads import Scalar
 from sbdqn.learner import Learner
@@ -21,6 +21,7 @@ from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay import Uniform
 from sbdqn.threads import threads_to_learn_with
 from sbdqn.types import Batch, Clock, Row
+from tests.exported import outputs_of
 from tests.replay.test_storage import LAYOUT, add_both_until
 from tests.test_learner import make_learner, random_batch
 
@@ -120,6 +121,21 @@ def test_a_model_moves_between_devices_through_its_file(tmp_path: Path) -> None:
         each.set_env("CartPole-v1")
         each.learn(60)
         assert each._n_updates > model._n_updates
+
+
+def test_a_policy_from_there_is_loaded_anywhere_and_exported_for_the_cpu(tmp_path: Path) -> None:
+    model = trained()
+    model.save(tmp_path / "model")
+    obs = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    for device in ("cpu", "cuda"):
+        policy = load_policy(tmp_path / "model", device=device)
+        assert policy.device.type == device
+        np.testing.assert_allclose(policy.q_values(obs), model.q_values(obs), rtol=1e-4, atol=1e-5)
+        policy.export(tmp_path / "policy.pt2")
+        action, q = outputs_of(tmp_path / "policy.pt2", obs)
+        np.testing.assert_allclose(q, model.q_values(obs), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(action, q.argmax(axis=1))
+    assert model.device.type == "cuda"
 
 
 def test_one_observation_is_predicted_like_many() -> None:

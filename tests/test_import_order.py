@@ -19,7 +19,7 @@ ROOT = Path(sbdqn.__file__).parent
 
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "interrupts", "representation"),  # nothing of ours below them
+    ("errors", "interrupts", "representation", "seeds"),  # nothing of ours below them
     ("types", "logger"),
     ("observations", "memory"),
     ("protocols",),
@@ -28,9 +28,9 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("compiled",),
     ("learner", "collector", "encoding"),
     ("training", "policy", "evaluation", "persistence", "threads"),
-    ("callbacks", "specs"),
+    ("callbacks", "export", "specs"),
     ("session", "assembly", "parameters", "recipes"),
-    ("own_loop", "reconfiguration"),
+    ("deployment", "own_loop", "reconfiguration"),
     ("dqn",),
     ("__init__",),  # the public names
     ("testing", "cli"),  # users of the public names
@@ -53,7 +53,10 @@ PROMISED = (
     ("cli",),
 )
 CORE = {name for names in PROMISED[:8] for name in names}
-NEVER_IN_THE_CORE = {"tensorboard", "cloudpickle", "ray", "tqdm", "rich", "matplotlib"}
+NEVER_IN_THE_CORE = {
+    *("tensorboard", "cloudpickle", "ray", "tqdm", "rich", "matplotlib"),
+    *("onnx", "onnxruntime", "onnxscript"),
+}
 
 
 class Import(NamedTuple):
@@ -205,6 +208,7 @@ import gymnasium, numpy, safetensors.torch, torch
 import gymnasium.vector
 before = set(sys.modules)
 import sbdqn
+from sbdqn import *  # all that is public, each of which is imported when it is used
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
 
@@ -222,6 +226,7 @@ def test_importing_the_package_brings_no_logger_bar_plot_or_pickler_with_it() ->
 
 HEAVY = (
     *("ale_py", "cloudpickle", "cv2", "matplotlib", "multiprocessing.managers", "pandas", "pygame"),
+    *("onnx", "onnxruntime"),
     *("rich", "scipy", "sympy", "tensorboard", "torch._dynamo", "torch._inductor"),
     *("torch.utils.tensorboard", "tqdm"),
 )
@@ -231,6 +236,7 @@ import gymnasium, torch
 {theirs}
 before = set(sys.modules)
 import sbdqn
+from sbdqn import *
 {ours}
 print("\\n".join(set(sys.modules) - before))
 """

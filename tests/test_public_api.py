@@ -40,6 +40,7 @@ PUBLIC = {
     "evaluation",
     "exploration",
     "heads",
+    "load_policy",
     "logger",
     "memory",
     "networks",

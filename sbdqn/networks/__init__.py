@@ -12,7 +12,7 @@ from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
 from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sbdqn.networks.q_network import QNetwork
+from sbdqn.networks.q_network import QNetwork, q_of
 from sbdqn.networks.randomness import seeded
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "direct_step",
     "functional_step",
     "has_state",
+    "q_of",
     "quietly",
     "seeded",
     "takes_its_own_steps",

@@ -221,8 +221,10 @@ class _Pixels(nn.Module):
         pixels = images.to(torch.float32, memory_format=layout)
         if self.divisor == 1.0:
             return pixels
-        # What already was float may be somebody else's.
-        return pixels / self.divisor if obs.is_floating_point() else pixels.div_(self.divisor)
+        # What already was float may be somebody else's, and so may anything in a graph.
+        if obs.is_floating_point() or torch.compiler.is_compiling():
+            return pixels / self.divisor
+        return pixels.div_(self.divisor)
 
 
 def _channels_are_last(shape: tuple[int, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +13,9 @@ from sbdqn.networks.bodies import Encoder, Mlp
 from sbdqn.networks.embedding import FractionEmbedding
 from sbdqn.networks.layers import Chain, quietly
 from sbdqn.networks.outputs import LinearOutput
+from sbdqn.observations import apply
 from sbdqn.protocols import Head, Noisy, SampledHead
-from sbdqn.types import Arrays, FloatArray, Prediction, Purpose, Tensors
+from sbdqn.types import Array, Arrays, FloatArray, Prediction, Purpose, Tensors
 
 _SAME_IN_TRAINING_AND_EVALUATION = (
     nn.Linear,
@@ -226,6 +228,25 @@ class QNetwork(nn.Module):
         """Draw fresh noise in every layer that has some."""
         for module in self._noisy:
             module.resample()
+
+
+def q_of(network: QNetwork, obs: Arrays, purpose: Purpose) -> FloatArray:
+    """Expected returns (B, A) of observations (B, ...) as stored, wherever the network is."""
+    values = network.q_of_few(obs, purpose)
+    if values is None:
+        device = next(network.output.parameters()).device
+        with torch.inference_mode():
+            values = network.q(_sent(obs, device), purpose).cpu().numpy()
+    return values
+
+
+def _sent(obs: Arrays, device: torch.device) -> Tensors:
+    return apply(lambda part: _tensor_of(part).to(device), obs)
+
+
+def _tensor_of(part: Array) -> Tensor:
+    # torch takes neither negative strides nor arrays that cannot be written to.
+    return torch.from_numpy(np.require(part, requirements=["C", "W"]))
 
 
 def _reads_as_it_is(head: Head) -> bool:

@@ -10,9 +10,8 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from sbdqn.collector import q_of
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
-from sbdqn.networks import MlpPolicy, NoisyLinear, QNetwork
+from sbdqn.networks import MlpPolicy, NoisyLinear, QNetwork, q_of
 from sbdqn.protocols import Head
 from sbdqn.types import Prediction, Purpose
 
