@@ -19,9 +19,9 @@ ROOT = Path(sbdqn.__file__).parent
 
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "interrupts", "representation"),  # nothing of ours below them
-    ("types", "logger"),
-    ("observations", "memory"),
+    ("errors", "interrupts", "replacement", "representation"),  # nothing of ours below them
+    ("types", "logger", "strict_json"),
+    ("observations", "memory", "tensor_member"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),
