@@ -45,7 +45,7 @@ def from_json(name: str, content: bytes) -> dict[str, Any]:
     assert len(content) <= MOST_BYTES
     try:
         value = json.loads(
-            content,
+            content.decode(),
             parse_constant=_refuse_constant,
             parse_float=_finite,
             object_pairs_hook=_without_repetition,
