@@ -134,7 +134,7 @@ class _ProportionalRule:
             )
         require_like(state, "priority", torch.zeros(sampleable.size, dtype=torch.float64))
         priority = np.asarray(state["priority"])
-        are_right = (priority > 0) == sampleable
+        are_right = np.where(sampleable, priority > 0, priority == 0)
         if not (are_right.all() and np.isfinite(priority).all()):
             raise damaged("priority", "its numbers are not those of transitions")
         if not (is_number(state["highest"]) and state["highest"] > 0):
