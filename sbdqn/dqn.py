@@ -21,7 +21,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, build_parts, build_replay
+from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
 from sbdqn.collector import Collector, Stepper
@@ -44,8 +44,10 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     NotReadyError,
+    SbdqnError,
     SpaceError,
     require,
+    require_count,
 )
 from sbdqn.export import export_policy
 from sbdqn.learner import Learner
@@ -56,6 +58,7 @@ from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import (
     Archive,
     PathOrFile,
+    fitting,
     read_archive,
     restoring,
     unpickle,
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _log = getLogger(__name__)
+_NETWORKS = frozenset({"policy", "policy_kwargs"})
 
 
 class DQN:
@@ -685,7 +689,7 @@ class DQN:
             ConfigurationError: if a parameter is unknown, or does not fit the replay.
             SpaceError: if the environment has other spaces.
         """
-        archive = read_archive(newest_checkpoint(path), "checkpoint")
+        archive = read_archive(newest_checkpoint(path), "checkpoint", mapped=True)
         model = cls._loaded(archive, env, device, trusted, parameters)
         with restoring():
             model._go_on(archive, trusted and env is None)
@@ -753,15 +757,15 @@ class DQN:
         unknown = [name for name in parameters if name not in _defaults()]
         if unknown:
             raise ConfigurationError(
-                f"load got unknown keyword arguments {', '.join(unknown)}; accepted are path, env, "
-                f"device, trusted, and the constructor's parameters"
+                f"unknown keyword arguments {', '.join(unknown)}; accepted are path, env, device, "
+                f"trusted, and the constructor's parameters"
             )
         needed = [name for name in archive.objects if name not in parameters]
         if needed and not trusted:
             raise CheckpointError(
                 f"the parameters {', '.join(needed)} were saved as Python objects, and reading "
-                f"those can execute anything; pass them, as in "
-                f"DQN.load(path, {needed[0]}=...), or, if you trust the file, trusted=True"
+                f"those can execute anything; pass them, as in {needed[0]}=..., or, if you trust "
+                f"the file, trusted=True"
             )
         saved_env = archive.parameters.get("env")
         if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
@@ -770,16 +774,11 @@ class DQN:
                 f"pass env, or, if you trust the file, trusted=True"
             )
         objects = unpickle(archive) if needed else {}
-        saved = {**archive.parameters, **objects, "device": device}
+        given: dict[str, Any] = {"device": device}
         if env is not None:
             # How the saved environment was made says nothing about this one.
-            saved |= {"env": env, "n_envs": 1, "vectorization": "auto", "env_kwargs": None}
-        saved |= parameters
-        with restoring():
-            model = cls(**saved)
-            model._restore(archive.state)
-            if not parameters.keys() & {"policy", "policy_kwargs"}:
-                model._require_optimizer_of(archive.state)
+            given |= {"env": env, "n_envs": 1, "vectorization": "auto", "env_kwargs": None}
+        model = cls._restored(archive, objects, {**given, **parameters})
         if env is not None:
             model._use_env(env)
         if "seed" in parameters:
@@ -807,17 +806,15 @@ class DQN:
 
         Raises:
             ConfigurationError: if something is missing, unknown, or of another
-                shape.
+                shape; then everything stays as it was.
+            CheckpointError: if the file cannot be read, or is of another model.
         """
-        parts = self._built()
         if not isinstance(parameters, Mapping):
-            learner = read_archive(parameters, "model").state["learner"]
-            online, target = learner["online"], learner["target"]
-            weights = {f"q_net.{name}": value for name, value in online.items()}
-            if parts.policy.q_net_target is parts.policy.q_net:
-                target = online
-            weights |= {f"q_net_target.{name}": value for name, value in target.items()}
-            parameters = {"policy": weights, "policy.optimizer": learner["optimizer"]}
+            state = read_archive(parameters, "model").state
+            with restoring():
+                self._set_parameters_of(state["learner"], exact_match)
+            return
+        parts = self._built()
         accepted = {"policy", "policy.optimizer"}
         if set(parameters) - accepted or (exact_match and set(parameters) != accepted):
             raise ConfigurationError(
@@ -829,10 +826,22 @@ class DQN:
                 parts.policy.load_state_dict(parameters["policy"], strict=exact_match)
             if "policy.optimizer" in parameters:
                 parts.learner.load_optimizer(parameters["policy.optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # torch refuses in many ways
             parts.policy.load_state_dict(before["policy"])
             parts.learner.load_optimizer(before["policy.optimizer"])
             raise ConfigurationError(f"the state dicts do not fit: {error}") from error
+
+    def _set_parameters_of(self, learner: Mapping[str, Any], exact_match: bool) -> None:
+        """Take over what a learner's `state_dict` held."""
+        policy = self._built().policy
+        online, target = learner["online"], learner["target"]
+        if policy.q_net_target is policy.q_net:
+            target = online
+        weights = {f"q_net.{name}": value for name, value in online.items()}
+        weights |= {f"q_net_target.{name}": value for name, value in target.items()}
+        state_dicts = {"policy": weights, "policy.optimizer": learner["optimizer"]}
+        with fitting():
+            self.set_parameters(state_dicts, exact_match)
 
     def save_replay_buffer(self, path: PathOrFile) -> None:
         """Write the replay.
@@ -851,12 +860,13 @@ class DQN:
 
         Raises:
             CheckpointError: if the file cannot be read; `MissingFileError` if there
-                is none.
-            ConfigurationError: if it is of a replay of another shape.
+                is none, `MismatchError` if it is of a replay of another shape. The
+                replay stays as it was.
         """
-        state = read_archive(path, "replay").state
-        with restoring():
-            self.trainer.load_replay(state)
+        state = read_archive(path, "replay", mapped=True).state
+        trainer, _ = self.trainer, self.replay_buffer  # which may not fit into the memory
+        with restoring(), fitting():
+            trainer.load_replay(state)
         # The episodes that are open here do not continue the ones that were open there.
         self.abandon_episodes()
         self._own_loop = None
@@ -1149,7 +1159,8 @@ class DQN:
     def _go_on(self, archive: Archive, with_environments: bool) -> None:
         """Become what `_run_state` described."""
         state = archive.state["run"]
-        self.trainer.load_data_state_dict(state["data"])
+        with fitting():
+            self.trainer.load_data_state_dict(state["data"])
         self._seeds = Seeds.of(state["entropy"])
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
         self.ep_info_buffer.extend(state["episodes"])
@@ -1173,10 +1184,45 @@ class DQN:
         self._fresh_seed = False
         self._present_collector().stepper.load_state_dict(state["stepper"])
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._spaces = (state["observation_space"], state["action_space"], state["n_envs"])
-        self._frames = state.get("frames", 1)
-        self._learn_steps = state["learn_steps"]
+    @classmethod
+    def _restored(
+        cls, archive: Archive, objects: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> Self:
+        """A model of what an archive holds, but for the parameters that are given.
+
+        What the archive is to blame for is a `CheckpointError`, what the caller gave
+        stays what it is: the archive is to blame for what happens without that too.
+        """
+        saved = {**archive.parameters, **objects}
+        try:
+            model = cls(**{**saved, **given})
+            model._restore(archive.state, _describes_networks(archive, given))
+            if _NETWORKS.isdisjoint(given):
+                model._require_optimizer_of(archive.state)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            with restoring():
+                if not isinstance(error, SbdqnError):
+                    raise
+                in_place = {name: given[name] for name in archive.objects if name in given}
+                alone = cls(**{**in_place, **saved, "device": "cpu"})
+                alone._restore(archive.state, _describes_networks(archive, {}))
+            raise
+        return model
+
+    def _restore(self, state: Mapping[str, Any], describes_networks: bool) -> None:
+        n_envs, frames, learn_steps = state["n_envs"], state.get("frames", 1), state["learn_steps"]
+        require_count("n_envs", n_envs)
+        require_count("frames", frames)
+        if learn_steps is not None:
+            require_count("learn_steps", learn_steps)
+        self._spaces = (state["observation_space"], state["action_space"], n_envs)
+        self._frames, self._learn_steps = frames, learn_steps
+        if describes_networks:
+            require_networks_of(
+                self._parameters, *self._spaces[:2], weights=state["learner"]["online"]
+            )
         parts = self._built()
         parts.learner.load_state_dict(state["learner"])
         parts.trainer.load_state_dict(state["trainer"])
@@ -1193,6 +1239,11 @@ class DQN:
                 f"{saved!r}, and its policy describes {mine}; pass policy, or policy_kwargs, to "
                 f"load the weights and begin with a fresh optimiser"
             )
+
+
+def _describes_networks(archive: Archive, given: Mapping[str, Any]) -> bool:
+    """Whether the archive alone says what networks there are, and executes nothing."""
+    return _NETWORKS.isdisjoint(archive.objects) and _NETWORKS.isdisjoint(given)
 
 
 @functools.cache

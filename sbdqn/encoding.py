@@ -48,6 +48,7 @@ _TORCH_CLASSES = {
     "optim": (torch.optim, torch.optim.Optimizer),
 }
 
+MOST_NUMBERS = 1 << 24  # in all boxes of a space
 _SPACES = (
     spaces.Box,
     spaces.Discrete,
@@ -67,7 +68,7 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
 
     Args:
         value: what to describe.
-        tensors: gathers tensors under their path; None if they are not allowed.
+        tensors: gathers the tensors themselves under their path; None if there may be none.
         path: of the value.
 
     Raises:
@@ -78,7 +79,7 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, Tensor) and tensors is not None:
-        tensors[path] = value.detach().cpu().contiguous().clone()
+        tensors[path] = value.detach()
         return {"$tensor": path}
     if type(value) is list:
         return [encode(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
@@ -96,26 +97,50 @@ def decode(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
     """The value that `encode` described.
 
     Raises:
-        CheckpointError: if the description is none of `encode`'s.
+        CheckpointError: if the description is none of `encode`'s, or one of spaces that
+            are too large.
     """
-    if isinstance(value, list):
-        return [decode(each, tensors) for each in value]
-    if not isinstance(value, dict):
-        return value
-    tag = next(iter(value), "")
-    if tag == "$float":
-        return float(value[tag])
-    if tag == "$tensor" and tensors is not None:
-        return tensors[value[tag]]
-    if tag == "$tuple":
-        return tuple(decode(value[tag], tensors))
-    if tag == "$dict":
-        return {decode(key): decode(each, tensors) for key, each in value[tag]}
-    if tag == "$spec":
-        return SPECS[value[tag]](**decode(value["arguments"], tensors))
-    if tag == "$space":
-        return _decode_space(value[tag], decode(value["arguments"]))
-    return _decode_leaf(tag, value)
+    return _Decoder(tensors).decode(value)
+
+
+class _Decoder:
+    """Decodes one value.
+
+    Args:
+        tensors: that it may refer to; None if there are none.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor] | None) -> None:
+        self._tensors = tensors
+        self._n_numbers = 0  # in boxes: a short description can be of any number
+
+    def decode(self, value: Any) -> Any:
+        """The value."""
+        if isinstance(value, list):
+            return [self.decode(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        tag = next(iter(value), "")
+        if tag == "$float":
+            return float(value[tag])
+        if tag == "$tensor" and self._tensors is not None:
+            return self._tensors[value[tag]]
+        if tag == "$tuple":
+            return tuple(self.decode(value[tag]))
+        if tag == "$dict":
+            return {self.decode(key): self.decode(each) for key, each in value[tag]}
+        if tag == "$spec":
+            return SPECS[value[tag]](**self.decode(value["arguments"]))
+        if tag == "$space":
+            return self._space(value[tag], self.decode(value["arguments"]))
+        return _decode_leaf(tag, value)
+
+    def _space(self, name: str, arguments: dict[str, Any]) -> Space[Any]:
+        if name == "Box":
+            self._n_numbers += math.prod(arguments["shape"])
+            if self._n_numbers > MOST_NUMBERS:
+                raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
+        return _decode_space(name, arguments)
 
 
 def _encode_mapping(
@@ -161,6 +186,8 @@ def _decode_leaf(tag: str, value: Mapping[str, Any]) -> Any:
 
 def _encode_space(space: Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Box):
+        if space.low.size > MOST_NUMBERS:
+            raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not saved")
         arguments: dict[str, Any] = {
             "low": _bound(space.low),
             "high": _bound(space.high),
@@ -191,20 +218,19 @@ def _encode_space(space: Space[Any]) -> dict[str, Any]:
 
 def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
     if name == "Box":
-        shape, dtype = arguments["shape"], np.dtype(arguments["dtype"])
+        shape, dtype = arguments["shape"], _number_type(arguments["dtype"])
         low, high = (
             np.broadcast_to(np.asarray(arguments[bound], dtype=dtype), shape)
             for bound in ("low", "high")
         )
-        return spaces.Box(low, high, shape, dtype.type)
+        return spaces.Box(low, high, shape, dtype)
     if name == "Discrete":
         if "dtype" in arguments:
-            arguments["dtype"] = np.dtype(arguments["dtype"]).type
+            arguments["dtype"] = _number_type(arguments["dtype"])
         return spaces.Discrete(**arguments)
     if name == "MultiDiscrete":
-        return spaces.MultiDiscrete(
-            np.asarray(arguments["nvec"]), arguments["dtype"], start=np.asarray(arguments["start"])
-        )
+        nvec, start = (np.asarray(arguments[each], np.int64) for each in ("nvec", "start"))
+        return spaces.MultiDiscrete(nvec, _number_type(arguments["dtype"]), start=start)
     if name == "MultiBinary":
         return spaces.MultiBinary(arguments["n"])
     if name == "Dict":
@@ -212,6 +238,14 @@ def _decode_space(name: str, arguments: dict[str, Any]) -> Space[Any]:
     if name == "Tuple":
         return spaces.Tuple(arguments["spaces"])
     raise CheckpointError(f"the archive is damaged: unknown space {name!r}")
+
+
+def _number_type(name: str) -> type[Any]:
+    """The type of numbers of a space."""
+    dtype = np.dtype(name)
+    if dtype.kind not in "biuf":  # others could be of any size, or hold Python's objects
+        raise CheckpointError(f"the archive is damaged: a space of {name!r}")
+    return dtype.type
 
 
 def _bound(values: Any) -> Any:

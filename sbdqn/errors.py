@@ -44,6 +44,10 @@ class CheckpointError(SbdqnError, ValueError):
     """A file that is not a readable archive of this library."""
 
 
+class MismatchError(CheckpointError, ConfigurationError):
+    """A readable archive of something else than it is to be loaded into."""
+
+
 class FileAccessError(CheckpointError, OSError):
     """A place that an archive cannot be written to, or read from."""
 

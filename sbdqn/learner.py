@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -212,7 +213,7 @@ class Learner:
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """Become what the optimiser's `state_dict` described."""
-        self.optimizer.load_state_dict(dict(state))
+        self.optimizer.load_state_dict(copy.deepcopy(dict(state)))  # torch would share it
         self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
 
     def _update_eagerly(

@@ -13,16 +13,14 @@ Members:
 from __future__ import annotations
 
 import io
-import json
 import os
-import tempfile
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
-from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor
 
 from sbdqn.encoding import NotEncodableError, decode, encode
@@ -30,11 +28,20 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     FileAccessError,
+    MismatchError,
     MissingFileError,
     SbdqnError,
 )
+from sbdqn.replacement import complete_or_absent
+from sbdqn.strict_json import MOST_BYTES, from_json, to_json
+from sbdqn.tensor_member import TensorWriter, map_tensors, read_tensors
 
 FORMAT_VERSION = 1
+_TENSORS = "tensors.safetensors"
+_OBJECTS, _ENVIRONMENTS = "objects.pkl", "environments.pkl"
+_MEMBERS = ("metadata.json", "parameters.json", "state.json", _TENSORS, _OBJECTS, _ENVIRONMENTS)
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name and its extras
+_PIECE = 1 << 20  # bytes that are read at a time
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
 
@@ -85,51 +92,60 @@ def write_archive(
             objects[name] = value
     tensors: dict[str, Tensor] = {}
     encoded_state = encode(dict(state), tensors)
+    writer = TensorWriter(tensors)
     metadata = {"format": "sbdqn", "kind": kind, "format_version": FORMAT_VERSION}
     members = {
-        "metadata.json": _to_json({**metadata, "objects": list(objects)}),
-        "parameters.json": _to_json(described),
-        "state.json": _to_json(encoded_state),
-        "tensors.safetensors": save_tensors(tensors),
+        "metadata.json": to_json("metadata.json", {**metadata, "objects": list(objects)}),
+        "parameters.json": to_json("parameters.json", described),
+        "state.json": to_json("state.json", encoded_state),
     }
-    if objects:
-        members["objects.pkl"] = _pickle(objects)
-    if environments:
-        members["environments.pkl"] = environments
+    pickled = _pickle(objects) if objects else b""
     with _destination(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(_member(name), content)
+        _write_tensors(file, archive, writer)
+        if objects:
+            archive.writestr(_member(_OBJECTS), pickled)
+        if environments:
+            archive.writestr(_member(_ENVIRONMENTS), environments)
 
 
-def read_archive(path: PathOrFile, kind: str) -> Archive:
+def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
     """Read an archive without executing anything from it.
+
+    Args:
+        path: the file.
+        kind: what must be in it.
+        mapped: whether large tensors may be views of a file that is given by its path,
+            which spares memory; they must be copied before somebody changes the file.
 
     Raises:
         CheckpointError: if it is damaged, of another kind, or newer than this
             version of the library.
         FileAccessError: if it cannot be opened; `MissingFileError` if there is none.
     """
-    members = _read_members(path)
-    if "metadata.json" not in members:
-        raise CheckpointError(f"{_name(path)} was not written by sbdqn: it has no metadata.json")
-    metadata = _from_json(members, "metadata.json")
-    _check_metadata(path, metadata, kind)
-    try:
-        tensors = load_tensors(members["tensors.safetensors"])
-        parameters = {
-            str(name): decode(value)
-            for name, value in _from_json(members, "parameters.json").items()
-        }
-        state = decode(_from_json(members, "state.json"), tensors)
-        objects = tuple(map(str, metadata["objects"]))
-    except CheckpointError:
-        raise
-    except Exception as error:  # constructors refuse senseless values in many ways
-        raise CheckpointError(f"{_name(path)} is damaged: {error!r}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{_name(path)} is damaged: its state is a {type(state).__name__}")
-    pickled = (members.get(f"{name}.pkl", b"") for name in ("objects", "environments"))
-    return Archive(parameters, objects, state, *pickled)
+    with _source(path) as source, _reading(_name(path)):
+        with zipfile.ZipFile(source) as archive:
+            members = _Members(source, archive)
+            metadata = members.json("metadata.json", "it was not written by sbdqn")
+            _check_metadata(metadata, kind)
+            members.require_sound()
+            is_file = isinstance(path, (str, os.PathLike))
+            tensors = members.tensors(mapped=mapped and is_file)
+            parameters = {
+                name: decode(value) for name, value in members.json("parameters.json").items()
+            }
+            state = decode(members.json("state.json"), tensors)
+            pickled = [
+                members.content(name) if name in members else b""
+                for name in (_OBJECTS, _ENVIRONMENTS)
+            ]
+        objects = metadata["objects"]
+        if not isinstance(objects, list) or not all(isinstance(name, str) for name in objects):
+            raise CheckpointError("the archive is damaged: its objects have no names")
+        if not isinstance(state, dict):
+            raise CheckpointError(f"the archive is damaged: its state is a {type(state).__name__}")
+        return Archive(parameters, tuple(objects), state, *pickled)
 
 
 def unpickle(archive: Archive) -> dict[str, Any]:
@@ -153,15 +169,27 @@ def unpickle(archive: Archive) -> dict[str, Any]:
 
 @contextmanager
 def restoring() -> Iterator[None]:
-    """Within the block, what a damaged state does to its readers is a `CheckpointError`."""
+    """Within the block, whatever the content of a file leads to is a `CheckpointError`.
+
+    Constructors, torch and NumPy refuse senseless values in too many ways to name them.
+    """
     try:
         yield
-    except SbdqnError:
+    except CheckpointError:
         raise
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise CheckpointError(
-            f"the file does not fit these parameters, or is damaged: {error}"
+            f"the file does not fit these parameters, or is damaged: {_told(error)}"
         ) from error
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Within the block, to refuse what a file holds is a `MismatchError`."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise MismatchError(str(error)) from error
 
 
 def with_suffix(path: str | os.PathLike[str]) -> Path:
@@ -192,12 +220,15 @@ def _pickle(objects: dict[str, Any]) -> bytes:
 @contextmanager
 def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
     if not isinstance(path, (str, os.PathLike)):
-        yield _open_file(path, "write")
+        try:
+            yield _open_file(path, "write")
+        except OSError as error:
+            raise _inaccessible("the file cannot be written", error) from error
         return
     final = with_suffix(path)
     try:
         _require_place(final)
-        with _complete_or_absent(final) as file:
+        with complete_or_absent(final) as file:
             yield file
     except SbdqnError:
         raise
@@ -212,23 +243,6 @@ def _require_place(final: Path) -> None:
         if parent.exists() and not parent.is_dir():
             raise FileAccessError(f"{final} cannot be written: {parent} is a file, not a folder")
     final.parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
-    descriptor, temporary = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        os.replace(temporary, final)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
@@ -268,51 +282,119 @@ def _open_file(given: Any, verb: str) -> IO[bytes]:
     return file
 
 
-def _read_members(path: PathOrFile) -> dict[str, bytes]:
-    with _source(path) as source:
-        try:
-            with zipfile.ZipFile(source) as archive:
-                for info in archive.infolist():
-                    if info.compress_type != zipfile.ZIP_STORED:
-                        raise CheckpointError(
-                            f"{_name(path)} is no archive of sbdqn: it is compressed"
-                        )
-                return {info.filename: archive.read(info) for info in archive.infolist()}
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-            raise CheckpointError(f"{_name(path)} is no readable zip archive: {error}") from error
-
-
-def _check_metadata(path: PathOrFile, metadata: Mapping[str, Any], kind: str) -> None:
-    if metadata.get("format") != "sbdqn":
-        raise CheckpointError(f"{_name(path)} was not written by sbdqn")
-    version = metadata.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{_name(path)} has format version {version!r}; this version of sbdqn reads versions "
-            f"up to {FORMAT_VERSION}; install a newer one"
-        )
-    if metadata.get("kind") != kind:
-        raise CheckpointError(f"{_name(path)} holds a {metadata.get('kind')!r}, not a {kind!r}")
-
-
-def _to_json(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False, indent=1).encode()
-
-
-def _from_json(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    if name not in members:
-        raise CheckpointError(f"the archive is damaged: it has no {name}")
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Within the block, whatever a file does to its readers is a `CheckpointError`."""
     try:
-        value = json.loads(members[name], parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the archive is damaged: {name}: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"the archive is damaged: {name} is a {type(value).__name__}")
-    return value
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} cannot be loaded: {error}") from error
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{name} is no readable zip archive: {_told(error)}") from error
+    except Exception as error:  # constructors refuse senseless values in many ways
+        raise CheckpointError(f"{name} is damaged: {_told(error)}") from error
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+class _Members:
+    """The members of an archive, none of which is larger than the file has room for.
+
+    Args:
+        source: the file.
+        archive: the same.
+
+    Raises:
+        CheckpointError: if it is none of this library's.
+    """
+
+    def __init__(self, source: IO[bytes], archive: zipfile.ZipFile) -> None:
+        self._source = source
+        self._archive = archive
+        self._infos = {info.filename: info for info in archive.infolist()}
+        if len(self._infos) != len(archive.infolist()):
+            raise CheckpointError("the archive is damaged: it has a member twice")
+        file_bytes = source.seek(0, os.SEEK_END)
+        for info in self._infos.values():
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise CheckpointError("it is no archive of sbdqn: it is compressed")
+            file_bytes -= info.file_size
+        if file_bytes < 0:
+            raise CheckpointError("the archive is damaged: its members are larger than the file")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._infos
+
+    def require_sound(self) -> None:
+        """Refuse members that no archive has; those of a newer version are its own."""
+        unknown = [name for name in self._infos if name not in _MEMBERS]
+        if unknown:
+            raise CheckpointError(f"the archive is damaged: it has a member {unknown[0]!r}")
+
+    def content(self, name: str) -> bytes:
+        """What a member holds."""
+        return self._archive.read(self._info(name))
+
+    def json(self, name: str, complaint: str = "the archive is damaged") -> dict[str, Any]:
+        """What a member describes."""
+        if self._info(name, complaint).file_size > MOST_BYTES:
+            raise CheckpointError(
+                f"the archive is damaged: {name} has more than {MOST_BYTES} bytes"
+            )
+        return from_json(name, self.content(name))
+
+    def tensors(self, mapped: bool) -> dict[str, Tensor]:
+        """The tensors, as views of the file or read into memory."""
+        info = self._info(_TENSORS)
+        with self._archive.open(info) as member:
+            if not mapped:
+                tensors = read_tensors(member, info.file_size)
+            while member.read(_PIECE):  # up to the end, where zipfile compares the checksum
+                pass
+        if not mapped:
+            return tensors
+        self._source.seek(info.header_offset)
+        lengths = _LOCAL_HEADER.unpack(self._source.read(_LOCAL_HEADER.size))
+        offset = info.header_offset + _LOCAL_HEADER.size + sum(lengths)
+        return map_tensors(self._source, offset, info.file_size)
+
+    def _info(self, name: str, complaint: str = "the archive is damaged") -> zipfile.ZipInfo:
+        if name not in self._infos:
+            raise CheckpointError(f"{complaint}: it has no {name}")
+        return self._infos[name]
+
+
+def _write_tensors(file: IO[bytes], archive: zipfile.ZipFile, writer: TensorWriter) -> None:
+    """Write them one after the other, where they can be mapped into memory later."""
+    member = _member(_TENSORS)
+    member.file_size = writer.nbytes(0)  # or it could not become larger than 2 GB
+    with archive.open(member, "w") as destination:
+        writer.write(destination, file.tell() if file.seekable() else 0)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A member that is the same whenever it is written."""
+    member = zipfile.ZipInfo(name)
+    member.external_attr = 0o600 << 16  # who may read it once it is extracted
+    return member
+
+
+def _check_metadata(metadata: Mapping[str, Any], kind: str) -> None:
+    if metadata.get("format") != "sbdqn":
+        raise CheckpointError("it was not written by sbdqn")
+    version = metadata.get("format_version")
+    if type(version) is not int or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"it has format version {version!r}, and this version of sbdqn reads versions up to "
+            f"{FORMAT_VERSION}; install a newer one"
+        )
+    if version < 1:
+        raise CheckpointError(f"the archive is damaged: format version {version} has never been")
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"it holds a {metadata.get('kind')!r}, not a {kind!r}")
+
+
+def _told(error: Exception) -> str:
+    """What an error says; some say nothing but their kind."""
+    return str(error) or type(error).__name__
 
 
 def _name(path: PathOrFile) -> str:

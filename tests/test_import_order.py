@@ -19,9 +19,9 @@ ROOT = Path(sbdqn.__file__).parent
 
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "interrupts", "representation", "seeds"),  # nothing of ours below them
-    ("types", "logger"),
-    ("observations", "memory"),
+    ("errors", "interrupts", "replacement", "representation", "seeds"),  # nothing of ours below
+    ("types", "logger", "strict_json", "checkpoint"),
+    ("observations", "memory", "tensor_member"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),

@@ -682,7 +682,7 @@ def test_a_python_object_is_not_read_without_trust(with_lambda: bytes, tmp_path:
     with pytest.raises(CheckpointError) as caught:
         DQN.load(canary)
     assert "the parameters learning_rate were saved as Python objects" in str(caught.value)
-    assert "DQN.load(path, learning_rate=...)" in str(caught.value)
+    assert "as in learning_rate=..." in str(caught.value)
     assert "trusted=True" in str(caught.value)
 
     loaded = DQN.load(canary, learning_rate=0.25)
@@ -690,7 +690,7 @@ def test_a_python_object_is_not_read_without_trust(with_lambda: bytes, tmp_path:
     assert DQN.load(canary, learning_rate=0.25, trusted=True).learning_rate == 0.25
     assert not (tmp_path / "x").exists()
 
-    with pytest.raises(ConfigurationError):  # the canary is no learning rate
+    with pytest.raises(CheckpointError):  # the canary is no learning rate
         DQN.load(canary, trusted=True)
     assert (tmp_path / "x").exists()
 
@@ -967,8 +967,23 @@ def test_an_unknown_parameter_in_the_file_is_reported(saved: bytes) -> None:
 
 def test_a_parameter_out_of_range_in_the_file_is_reported(saved: bytes) -> None:
     parameters = {**member(saved, "parameters.json"), "gamma": 7}
-    with pytest.raises(ConfigurationError, match="gamma must be a number from 0 to 1, not 7"):
-        DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
+    archive = changed(saved, parameters_json=json.dumps(parameters).encode())
+    with pytest.raises(CheckpointError, match="gamma must be a number from 0 to 1, not 7"):
+        DQN.load(archive)
+    assert DQN.load(archive, gamma=0.5).gamma == 0.5
+    with pytest.raises(CheckpointError, match="gamma must be a number from 0 to 1, not 7"):
+        DQN.load(archive, batch_size=16)
+
+
+def test_who_is_to_blame_is_told_apart(saved: bytes) -> None:
+    parameters = {**member(saved, "parameters.json"), "n_steps": 0}
+    archive = changed(saved, parameters_json=json.dumps(parameters).encode())
+    with pytest.raises(CheckpointError, match="n_steps must be"):
+        DQN.load(archive)
+    for given, complaint in (({"n_steps": 0}, "n_steps must be"), ({"device": "mars"}, "device")):
+        with pytest.raises(ConfigurationError, match=complaint) as caught:
+            DQN.load(io.BytesIO(saved), **given)
+        assert not isinstance(caught.value, CheckpointError)
 
 
 def test_members_are_stored_and_named_as_documented(saved: bytes) -> None:

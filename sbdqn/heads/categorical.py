@@ -10,6 +10,8 @@ from torch import Tensor
 from sbdqn.errors import is_number, require, require_count
 from sbdqn.types import Batch, Bootstrap, Loss, Prediction
 
+MOST_ATOMS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Categorical:
@@ -20,7 +22,7 @@ class Categorical:
     `low` and `high` must hold the discounted returns of the task.
 
     Attributes:
-        atoms: N, at least 2.
+        atoms: N, from 2 to 65536.
         low: the lowest return, in units of the return.
         high: the highest.
 
@@ -37,6 +39,8 @@ class Categorical:
     def __post_init__(self) -> None:
         """Refuse what is no support."""
         require_count("atoms", self.atoms, lowest=2)
+        fits = self.atoms <= MOST_ATOMS
+        require(fits, "atoms", self.atoms, f"at most {MOST_ATOMS}")
         bounds = (self.low, self.high)
         is_interval = all(map(is_number, bounds)) and self.low < self.high
         require(is_interval, "(low, high)", bounds, "two finite numbers, the lower one first")

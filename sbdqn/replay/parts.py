@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay.blocks import Block, DeviceBlock, HostBlock, Places
+from sbdqn.replay.states import damaged, require_like
 from sbdqn.types import Array, BoolArray, IntArray
 
 _UNKNOWN = 255  # in place of a number of rows: this frame is nowhere in the ring, or too far
@@ -48,6 +49,9 @@ class Part(Protocol):
 
     def state_dict(self, used: int) -> dict[str, Any]:
         """The first places."""
+
+    def require_fit(self, state: Mapping[str, Any], used: int) -> None:
+        """Refuse a damaged state of so many places, with a `CheckpointError`."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described."""
@@ -91,6 +95,10 @@ class WholePart:
     def state_dict(self, used: int) -> dict[str, Any]:
         """The first places."""
         return {"whole": self._block.first(used)}
+
+    def require_fit(self, state: Mapping[str, Any], used: int) -> None:
+        """Refuse observations of another shape, dtype or number."""
+        require_like(state, "whole", self._block.first(used))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described."""
@@ -191,6 +199,25 @@ class StackedPart:
             "last": torch.from_numpy(self._last),
             "last_history": torch.from_numpy(self._last_history),
         }
+
+    def require_fit(self, state: Mapping[str, Any], used: int) -> None:
+        """Refuse frames of another shape, dtype or number, and stacks of what is not there."""
+        require_like(state, "frames", self._block.first(used))
+        require_like(state, "history", self._history[:used])
+        require_like(state, "padding", self._padding)
+        require_like(state, "last", self._last)
+        require_like(state, "last_history", self._last_history)
+        for name in ("history", "last_history"):
+            rows = np.asarray(state[name])
+            if not ((rows <= self.reach) | (rows == _PADDING) | (rows == _UNKNOWN)).all():
+                raise damaged(name, f"frames are more than {self.reach} rows away")
+        whole = np.flatnonzero(np.asarray(state["history"])[:, 0] == _UNKNOWN)
+        require_like(state, "whole_place", whole)
+        require_like(state, "whole", self._slots.first(0).new_empty((whole.size, *self._shape)))
+        if not (np.asarray(state["whole_place"]) == whole).all():
+            raise damaged("whole_place", "these observations are not kept whole")
+        if not isinstance(state["has_padding"], bool):
+            raise damaged("has_padding", f"{state['has_padding']!r} is no truth value")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described."""

@@ -13,9 +13,10 @@ from torch import Tensor
 from sbdqn.errors import ConfigurationError, NonFiniteError, is_number, require
 from sbdqn.protocols import ReplayLayout, Schedule, value_at
 from sbdqn.replay.ring_replay import RingReplay
+from sbdqn.replay.states import damaged, require_like
 from sbdqn.replay.storage import Storage, rows_for
 from sbdqn.replay.sum_tree import SumTree
-from sbdqn.types import Array, Clock, IntArray
+from sbdqn.types import Array, BoolArray, Clock, IntArray
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _ProportionalRule:
             "epsilon": float(self._spec.epsilon),
         }
 
-    def require_fit(self, state: Mapping[str, Any]) -> None:
+    def require_fit(self, state: Mapping[str, Any], sampleable: BoolArray) -> None:
         """Refuse the state of another rule, or priorities that were made otherwise."""
         mine = {"alpha": self._spec.alpha, "epsilon": self._spec.epsilon}
         given = {name: state.get(name) for name in mine}
@@ -131,6 +132,13 @@ class _ProportionalRule:
                 f"this replay makes priorities with {mine}, the stored one with {given}; use "
                 f"those, or the replay that was stored"
             )
+        require_like(state, "priority", torch.zeros(sampleable.size, dtype=torch.float64))
+        priority = np.asarray(state["priority"])
+        are_right = np.where(sampleable, priority > 0, priority == 0)
+        if not (are_right.all() and np.isfinite(priority).all()):
+            raise damaged("priority", "its numbers are not those of transitions")
+        if not (is_number(state["highest"]) and state["highest"] > 0):
+            raise damaged("highest", f"{state['highest']!r} is no priority")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described."""

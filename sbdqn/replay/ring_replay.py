@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sbdqn.errors import NotReadyError
 from sbdqn.replay.storage import Storage
-from sbdqn.types import Array, Batch, Clock, IntArray, Row, Tensors
+from sbdqn.types import Array, Batch, BoolArray, Clock, IntArray, Row, Tensors
 
 
 class DrawRule(Protocol):
@@ -27,8 +27,17 @@ class DrawRule(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """All that later draws depend on, but for the storage and the generator."""
 
-    def require_fit(self, state: Mapping[str, Any]) -> None:
-        """Refuse, with a `ConfigurationError`, a state that is not of such a rule."""
+    def require_fit(self, state: Mapping[str, Any], sampleable: BoolArray) -> None:
+        """Refuse a state that `load_state_dict` could not become.
+
+        Args:
+            state: what another rule said of itself.
+            sampleable: which of the places in use of that rule's storage are so.
+
+        Raises:
+            ConfigurationError: if it is not of such a rule.
+            CheckpointError: if it is damaged.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` described; the storage has done so before."""
@@ -134,8 +143,11 @@ class RingReplay:
 
         Raises:
             ConfigurationError: if it is of a replay of another shape or rule.
+            CheckpointError: if it is damaged.
         """
-        self._rule.require_fit(state["rule"])
+        self.storage.require_fit(state["storage"])
+        self._rule.require_fit(state["rule"], np.asarray(state["storage"]["span"]) > 0)
+        type(self._rng.bit_generator)().state = state["rng"]  # which refuses many
         self.storage.load_state_dict(state["storage"])
         self._rule.load_state_dict(state["rule"])
         self._rng.bit_generator.state = state["rng"]

@@ -31,9 +31,12 @@ from sbdqn.observations import take
 from sbdqn.protocols import ObservationPart, ReplayLayout
 from sbdqn.replay.blocks import Places, indexing
 from sbdqn.replay.parts import Part, nbytes_of, part_of, reach_of
+from sbdqn.replay.states import damaged, require_integers, require_like
 from sbdqn.types import Array, Arrays, Batch, BoolArray, IntArray, Row, Tensors
 
 _OPEN = -1  # a transition whose n-step window is not complete yet
+_MOST_STEPS = 1 << 62  # of an episode
+_PLACES_AT_ONCE = 1 << 16  # whose records are worked out again together
 _NOTHING = 0  # no transition: never written, overwritten, or a last observation
 
 _RECORD = np.dtype(
@@ -210,31 +213,51 @@ class Storage:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows in use and the counters."""
+        """Views of the rows in use, and the counters."""
         used = self.used
         return {
             "holds": self._holds(),
             "obs": {name: part.state_dict(used) for name, part in self._parts.items()},
-            "action": torch.from_numpy(np.ascontiguousarray(self._action[:used])),
-            "reward": torch.from_numpy(np.ascontiguousarray(self._reward[:used])),
+            "action": torch.from_numpy(self._action[:used]),
+            "reward": torch.from_numpy(self._reward[:used]),
             "terminated": torch.from_numpy(self._terminated[:used]),
             "span": torch.from_numpy(self._span[:used]),
             "row": (np.atleast_1d(self._place) // self.n_envs).tolist(),
             "length": self._length.tolist(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` described.
+    def require_fit(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that `load_state_dict` could not become.
 
         Raises:
             ConfigurationError: if the state is of another size or number of
                 environments, other observations, or another `n_steps`.
+            CheckpointError: if it is damaged.
         """
-        mine, given = self._holds(), dict(state["holds"])
-        if given != mine:
-            raise ConfigurationError(
-                f"this replay holds {mine}, the stored one {given}; they must be equal"
-            )
+        self._require_same(state["holds"])
+        used = len(state["action"])
+        if used % self.n_envs or used > self.size:
+            raise damaged("action", f"there cannot be {used} places in use of {self.size}")
+        for name in ("action", "reward", "terminated", "span"):
+            require_like(state, name, getattr(self, f"_{name}")[:used])
+        span = np.asarray(state["span"])
+        if used and not _OPEN <= span.min() <= span.max() <= self.n_steps:
+            raise damaged("span", f"its numbers are not from {_OPEN} to {self.n_steps}")
+        require_integers(state, "row", self.n_envs, self.rows)
+        require_integers(state, "length", self.n_envs, _MOST_STEPS)
+        if set(state["obs"]) != set(self._parts):
+            raise damaged("obs", f"its parts are {list(state['obs'])}, not {list(self._parts)}")
+        for name, part in self._parts.items():
+            part.require_fit(state["obs"][name], used)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` described, or, if that does not fit, stay as it is.
+
+        Raises:
+            ConfigurationError: as `require_fit`.
+            CheckpointError: as `require_fit`.
+        """
+        self.require_fit(state)
         used = len(state["action"])
         for name, part in self._parts.items():  # spaces are equal in any order
             part.load_state_dict(state["obs"][name])
@@ -247,14 +270,41 @@ class Storage:
         self.used = used
         self.stored = int(np.count_nonzero(self._span != _NOTHING))
         complete = np.flatnonzero(self._span > 0)
-        self._write_records_again(complete)
+        for begin in range(0, complete.size, _PLACES_AT_ONCE):
+            self._write_records_again(complete[begin : begin + _PLACES_AT_ONCE])
         self.sampleable = complete.size
         self._is_stale = False
+
+    def _require_same(self, given: Mapping[str, Any]) -> None:
+        """Refuse what a replay of another shape says of itself, and say what would help."""
+        mine = self._holds()
+        if set(given) != set(mine):
+            raise damaged("holds", f"it names {list(given)}, not {list(mine)}")
+        for name in ("environments", "n_steps", "rows"):
+            if type(given[name]) is not int or given[name] < 1:
+                raise damaged(name, f"{given[name]!r} is no number of them")
+        if not isinstance(given["observations"], dict):
+            raise damaged("observations", f"it is a {type(given['observations']).__name__}")
+        differs = {name: given[name] for name in mine if given[name] != mine[name]}
+        if not differs:
+            return
+        name = next(iter(differs))
+        capacity = (given["rows"] - 1 - self._below // self.n_envs) * given["environments"]
+        advice = {
+            "environments": f"make the model with n_envs={given['environments']}",
+            "n_steps": f"make the model with n_steps={given['n_steps']}",
+            "observations": "use the environment, and the frame_stack of replay_memory, that it "
+            "was filled with",
+            "rows": f"make the model with buffer_size={capacity}",
+        }
+        raise ConfigurationError(
+            f"the {name} of the stored replay are {given[name]}, and of this one {mine[name]}; "
+            f"they must be equal: {advice[name]}"
+        )
 
     def _holds(self) -> dict[str, Any]:
         """What must be equal for a state to be taken over."""
         return {
-            "rows": self.rows,
             "environments": self.n_envs,
             "n_steps": self.n_steps,
             "observations": {
@@ -263,6 +313,7 @@ class Storage:
                 else [part.dtype.name, *part.shape]
                 for name, part in self._layout.parts.items()
             },
+            "rows": self.rows,  # last: it depends on the others
         }
 
     def _require_fit(self, row: Row) -> None:

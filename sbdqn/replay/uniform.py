@@ -13,7 +13,7 @@ from sbdqn.errors import ConfigurationError
 from sbdqn.protocols import ReplayLayout
 from sbdqn.replay.ring_replay import RingReplay
 from sbdqn.replay.storage import Storage
-from sbdqn.types import Clock, IntArray
+from sbdqn.types import BoolArray, Clock, IntArray
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _UniformRule:
         """Nothing: a uniform draw depends on the storage alone."""
         return {}
 
-    def require_fit(self, state: Mapping[str, Any]) -> None:
+    def require_fit(self, state: Mapping[str, Any], sampleable: BoolArray) -> None:
         """Refuse the state of a rule that has some."""
         if state:
             raise ConfigurationError(

@@ -478,26 +478,37 @@ def test_parts_of_another_kind_are_refused_before_anything_is_stored(
 
 
 @pytest.mark.parametrize(
-    ("changes", "given"),
+    ("changes", "what", "mine", "theirs", "advice"),
     [
-        ({"capacity": 21}, "'rows': 22"),
-        ({"n_envs": 2}, "'environments': 2"),
-        ({"n_steps": 2}, "'n_steps': 2"),
-        ({"obs": ObservationPart((2,), np.dtype(np.float32))}, "['float32', 2]"),
-        ({"obs": ObservationPart((1,), np.dtype(np.uint8))}, "['uint8', 1]"),
-        ({"obs": {"a": LAYOUT.obs}}, "{'a': ['float32', 1]}"),
+        ({"capacity": 21}, "rows", 21, 22, "make the model with buffer_size=21"),
+        ({"n_envs": 2}, "environments", 1, 2, "make the model with n_envs=2"),
+        ({"n_steps": 2}, "n_steps", 3, 2, "make the model with n_steps=2"),
+        *(
+            (
+                {"obs": obs},
+                "observations",
+                {"": ["float32", 1]},
+                observations,
+                "use the environment, and the frame_stack",
+            )
+            for obs, observations in (
+                (ObservationPart((2,), np.dtype(np.float32)), {"": ["float32", 2]}),
+                (ObservationPart((1,), np.dtype(np.uint8)), {"": ["uint8", 1]}),
+                ({"a": LAYOUT.obs}, {"a": ["float32", 1]}),
+            )
+        ),
     ],
 )
-def test_the_state_of_another_replay_is_refused_with_the_numbers(
-    changes: dict[str, Any], given: str
+def test_the_state_of_another_replay_is_refused_with_what_would_help(
+    changes: dict[str, Any], what: str, mine: Any, theirs: Any, advice: str
 ) -> None:
     state = storage_of(**changes).state_dict()
     with pytest.raises(ConfigurationError) as raised:
         storage_of().load_state_dict(state)
-    message = str(raised.value)
-    mine = {"rows": 21, "environments": 1, "n_steps": 3, "observations": {"": ["float32", 1]}}
-    assert f"this replay holds {mine}, the stored one" in message
-    assert given in message.partition("the stored one")[2]
+    assert str(raised.value).startswith(
+        f"the {what} of the stored replay are {theirs}, and of this one {mine}; they must be "
+        f"equal: {advice}"
+    )
 
 
 @pytest.mark.parametrize(

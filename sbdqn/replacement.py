@@ -1,0 +1,105 @@
+"""Files that appear under their name complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+if sys.platform != "win32":
+    import fcntl
+
+_MARK = "sbdqn-"  # in the names of temporary files
+_RANDOM = "[a-z0-9_]{8}"  # how `tempfile` ends them
+
+
+@contextmanager
+def complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes this name when the block ends.
+
+    Until then, and for ever if the block or the process ends early, the file that had
+    the name before keeps it. What killed writers to it left behind is removed.
+
+    Args:
+        final: the name, in a folder that exists.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    _remove_abandoned(final)
+    with _temporary(final) as (descriptor, temporary):
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, final)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    _sync(final.parent)
+
+
+@contextmanager
+def _temporary(final: Path) -> Iterator[tuple[int, Path]]:
+    """An open file beside the final one, and its name, which no archive has.
+
+    It is locked, which says that its writer lives: the system takes the lock away from
+    a process that ends, however it ends. A process number would say it of processes on
+    this machine and in this container alone.
+    """
+    if sys.platform == "win32":
+        yield _make_temporary(final)
+        return
+    while True:
+        descriptor, name = _make_temporary(final)
+        lock = os.dup(descriptor)  # the file will be closed before it is renamed
+        try:
+            with suppress(OSError):  # where nobody can lock, nobody removes
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if name.exists():
+                yield descriptor, name
+                return
+            os.close(descriptor)  # removed by somebody who was faster than the lock
+        finally:
+            os.close(lock)
+
+
+def _make_temporary(final: Path) -> tuple[int, Path]:
+    descriptor, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.{_MARK}")
+    return descriptor, Path(name)
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove the temporary files of this name whose writers live no longer."""
+    if sys.platform == "win32":
+        return
+    temporary = re.compile(re.escape(f".{final.name}.{_MARK}") + _RANDOM)
+    names: list[str] = []
+    with suppress(OSError):  # one may write to folders that one may not read
+        names = os.listdir(final.parent)
+    for name in filter(temporary.fullmatch, names):
+        # It may be somebody else's, or somebody else may have removed it.
+        with suppress(OSError), open(final.parent / name, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(final.parent / name)
+
+
+def _sync(folder: Path) -> None:
+    """Let a name outlast a loss of power."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # some systems cannot; the file itself is complete
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
