@@ -291,7 +291,7 @@ class Replay(Protocol):
         """Tensors, and what JSON can hold: all that the future depends on."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` described."""
+        """Become what `state_dict` described; copies what it keeps, which may be a file."""
 
 
 @runtime_checkable

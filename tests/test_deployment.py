@@ -222,7 +222,7 @@ def test_no_code_for_training_is_imported(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     imported = set(run.stdout.split())
-    assert imported >= {"sbdqn.deployment", "sbdqn.networks", "safetensors"}
+    assert imported >= {"sbdqn.deployment", "sbdqn.networks"}
     unwanted = {f"sbdqn.{name}" for name in OF_TRAINING}
     unwanted |= {"tensorboard", "cloudpickle", "onnx", "onnxruntime", "torch._dynamo"}
     assert imported & unwanted == set()

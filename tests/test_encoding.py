@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import Space, spaces
 
+from sbdqn import encoding
 from sbdqn.encoding import NotEncodableError, decode, encode
+from sbdqn.errors import CheckpointError
 
 BOX = spaces.Box(np.array([0.1, -np.inf]), np.array([np.inf, 1 / 3]), dtype=np.float64)
 IMAGE = spaces.Box(0, 255, (3, 4, 5), np.uint8)
@@ -63,3 +66,47 @@ def test_what_is_no_space_is_no_part_of_one(name: str, part: Any) -> None:
     described = {"$space": name, "arguments": {"$dict": [["spaces", parts]]}}
     with pytest.raises((TypeError, AssertionError)):
         decode(described)
+
+
+@pytest.mark.parametrize("shape", [[1 << 25], [1 << 13, 1 << 13], [10**6] * 20])
+def test_a_space_that_is_too_large_is_not_made(shape: list[int]) -> None:
+    arguments = [["low", 0.0], ["high", 1.0], ["shape", {"$tuple": shape}], ["dtype", "float32"]]
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        decode({"$space": "Box", "arguments": {"$dict": arguments}})
+
+
+def test_many_spaces_are_counted_together() -> None:
+    arguments = [["low", 0], ["high", 1], ["shape", {"$tuple": [1 << 23]}], ["dtype", "int8"]]
+    box = {"$space": "Box", "arguments": {"$dict": arguments}}
+    assert len(decode([box, box])) == 2
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        decode([box, box, box])
+
+
+def test_a_space_that_could_not_be_loaded_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MOST_NUMBERS", 5)
+    assert decode(encode(spaces.Box(0, 1, (5,)))) == spaces.Box(0, 1, (5,))
+    with pytest.raises(CheckpointError, match="more than 5 numbers are not saved"):
+        encode(spaces.Box(0, 1, (6,)))
+
+
+@pytest.mark.parametrize("dtype", ["O", "V1000000000", "U9", "datetime64[s]", "f4,f4", "c8"])
+def test_spaces_are_of_numbers(dtype: str) -> None:
+    boxes = [["low", 0], ["high", 1], ["shape", {"$tuple": [2]}], ["dtype", dtype]]
+    categories = [["nvec", [2, 3]], ["dtype", dtype], ["start", [0, 0]]]
+    for name, arguments in (("Box", boxes), ("MultiDiscrete", categories)):
+        with pytest.raises(CheckpointError, match="a space of"):
+            decode({"$space": name, "arguments": {"$dict": arguments}})
+
+
+def test_an_unknown_space_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="unknown space 'Text'"):
+        decode({"$space": "Text", "arguments": {"$dict": []}})
+
+
+def test_tensors_are_gathered_as_they_are() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    given = torch.arange(6.0).reshape(2, 3).T.requires_grad_()
+    assert encode({"a": [given]}, tensors) == {"$dict": [["a", [{"$tensor": "a.0"}]]]}
+    assert tensors["a.0"].data_ptr() == given.data_ptr()
+    assert not tensors["a.0"].requires_grad

@@ -7,8 +7,10 @@ import inspect
 import io
 import json
 import os
+import struct
 import tempfile
 import threading
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,8 +40,10 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     FileAccessError,
+    MismatchError,
     MissingFileError,
     NotReadyError,
+    ReplayMemoryError,
     SpaceError,
 )
 from sbdqn.types import Row
@@ -998,6 +1002,119 @@ def test_members_are_stored_and_named_as_documented(saved: bytes) -> None:
         "format_version": persistence.FORMAT_VERSION,
         "objects": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("notes.txt", b"", "it has a member 'notes.txt'"),
+        ("../../x", b"", r"it has a member '\.\./\.\./x'"),
+        ("state.json", b"{}", "it has a member twice"),
+    ],
+)
+def test_members_that_no_archive_has_are_refused(
+    saved: bytes, name: str, content: bytes, complaint: str
+) -> None:
+    file = io.BytesIO(saved)
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match=complaint):
+        DQN.load(file)
+
+
+def test_members_that_are_larger_than_the_file_are_refused(saved: bytes) -> None:
+    entry = saved.index(b"PK\1\2")  # of metadata.json, in the directory
+    claimed = bytearray(saved)
+    struct.pack_into("<II", claimed, entry + 20, 10**9, 10**9)
+    with pytest.raises(CheckpointError, match="its members are larger than the file"):
+        DQN.load(io.BytesIO(claimed))
+
+
+def test_json_that_is_too_large_is_not_read(saved: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "MOST_BYTES", 300)
+    with pytest.raises(CheckpointError, match=r"\w+\.json has more than 300 bytes"):
+        DQN.load(io.BytesIO(saved))
+
+
+@pytest.mark.parametrize("objects", [None, "policy", [1], {"policy": 1}])
+def test_objects_without_names_are_refused(saved: bytes, objects: Any) -> None:
+    metadata = {**member(saved, "metadata.json"), "objects": objects}
+    with pytest.raises(CheckpointError, match="its objects have no names"):
+        DQN.load(changed(saved, metadata_json=json.dumps(metadata).encode()))
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_version_that_has_never_been_is_refused(saved: bytes, version: int) -> None:
+    metadata = {**member(saved, "metadata.json"), "format_version": version}
+    with pytest.raises(CheckpointError, match=f"format version {version} has never been"):
+        DQN.load(changed(saved, metadata_json=json.dumps(metadata).encode()))
+
+
+@pytest.mark.parametrize("layers", [[9], [8, 8], [10**12], [10**6, 10**6]])
+def test_networks_that_are_not_those_of_the_weights_are_never_made(
+    saved: bytes, layers: list[int]
+) -> None:
+    arguments = {"$dict": [["net_arch", {"$tuple": layers}], ["layer_norm", False]]}
+    policy = {"$spec": "networks.MlpPolicy", "arguments": arguments}
+    parameters = {**member(saved, "parameters.json"), "policy": policy}
+    archive = changed(saved, parameters_json=json.dumps(parameters).encode())
+    with pytest.raises(CheckpointError, match=r"they describe networks whose .* is of the shape"):
+        DQN.load(archive)
+    fitting = MlpPolicy(net_arch=(8,), layer_norm=False)
+    assert DQN.load(archive, policy=fitting).num_timesteps >= 95
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_envs", 0), ("n_envs", "2"), ("frames", None), ("learn_steps", -5)]
+)
+def test_a_count_that_is_none_is_refused(saved: bytes, name: str, value: Any) -> None:
+    def put(state: dict[str, Any]) -> None:
+        state[name] = value
+
+    with pytest.raises(CheckpointError, match=f"{name} must be an integer of at least 1"):
+        DQN.load(with_state(saved, put))
+
+
+def test_a_replay_is_never_made_of_a_claim(saved: bytes) -> None:
+    parameters = {**member(saved, "parameters.json"), "buffer_size": 10**12}
+    loaded = DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
+    loaded.predict(OBSERVATIONS)
+    with pytest.raises(ReplayMemoryError, match="choose a buffer_size"):
+        _ = loaded.replay_buffer
+
+
+def test_set_parameters_refuses_what_load_would_and_changes_nothing(
+    trained: DQN, saved: bytes
+) -> None:
+    model = small(n_envs=2, seed=5)
+    before = model.get_parameters()
+
+    def drop(state: dict[str, Any]) -> None:
+        del state["learner"]
+
+    def rename(state: dict[str, Any]) -> None:
+        online = state["learner"]["$dict"][0][1]["$dict"]
+        online[-1][0] = "unknown"
+
+    for change, error in ((drop, CheckpointError), (rename, MismatchError)):
+        with pytest.raises(error):
+            model.set_parameters(with_state(saved, change))
+        assert_equal(model.get_parameters(), before)
+    with pytest.raises(MismatchError, match="size mismatch"):
+        small(policy=MlpPolicy(net_arch=(9,))).set_parameters(io.BytesIO(saved))
+    model.set_parameters(io.BytesIO(saved))
+    assert_equal(model.get_parameters()["policy"], trained.get_parameters()["policy"])
+
+
+def test_state_dicts_of_other_types_change_nothing() -> None:
+    model = small()
+    before = model.get_parameters()
+    for rubbish in (None, 5, [1]):
+        given: Any = {"policy": before["policy"], "policy.optimizer": rubbish}
+        with pytest.raises(ConfigurationError, match="do not fit"):
+            model.set_parameters(given)
+        assert_equal(model.get_parameters(), before)
 
 
 # The replay -----------------------------------------------------------------------

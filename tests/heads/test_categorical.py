@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sbdqn.errors import ConfigurationError
 from sbdqn.heads import Categorical, Scalar
+from sbdqn.heads.categorical import MOST_ATOMS
 from sbdqn.types import Batch, Bootstrap, Prediction
 from tests.heads.test_scalar import batch, believing
 
@@ -320,3 +321,10 @@ def test_nan_goes_through_to_where_it_is_reported() -> None:
 def test_atoms_that_float32_cannot_tell_apart_or_hold_are_refused(low: Any, high: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"\(low, high\) must be "):
         Categorical(51, low, high)
+
+
+def test_atoms_are_bounded_before_any_is_made() -> None:
+    assert Categorical(atoms=MOST_ATOMS).width == MOST_ATOMS
+    for atoms in (MOST_ATOMS + 1, 10**12):
+        with pytest.raises(ConfigurationError, match=f"atoms must be at most {MOST_ATOMS}"):
+            Categorical(atoms=atoms)
