@@ -20,8 +20,8 @@ ROOT = Path(sbdqn.__file__).parent
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "representation"),  # nothing of ours below them
-    ("types", "logger"),
-    ("observations", "memory"),
+    ("types", "logger", "inert_pickle"),
+    ("observations", "memory", "torch_file"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),
