@@ -13,6 +13,7 @@ from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sbdqn.networks.q_network import QNetwork
 from sbdqn.networks.randomness import seeded
+from sbdqn.networks.sb3_features import SB3Features
 
 __all__ = [
     "CenteredRMSprop",
@@ -31,6 +32,7 @@ __all__ = [
     "Nature",
     "NoisyLinear",
     "QNetwork",
+    "SB3Features",
     "direct_step",
     "functional_step",
     "has_state",
