@@ -221,7 +221,12 @@ def _complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _source(path: PathOrFile) -> Iterator[IO[bytes]]:
+def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
+    """Within the block, the file, open for reading.
+
+    Raises:
+        FileAccessError: if it cannot be opened; `MissingFileError` if there is none.
+    """
     if not isinstance(path, (str, os.PathLike)):
         yield _open_file(path, "read")
         return
@@ -258,7 +263,7 @@ def _open_file(given: Any, verb: str) -> IO[bytes]:
 
 
 def _read_members(path: PathOrFile) -> dict[str, bytes]:
-    with _source(path) as source:
+    with source_of(path) as source:
         try:
             with zipfile.ZipFile(source) as archive:
                 for info in archive.infolist():

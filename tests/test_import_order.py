@@ -26,11 +26,11 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),
     ("compiled",),
-    ("learner", "collector", "encoding"),
+    ("learner", "collector", "encoding", "sb3_settings"),
     ("training", "policy", "evaluation", "persistence", "threads"),
     ("callbacks", "specs"),
     ("session", "assembly", "parameters", "recipes"),
-    ("own_loop", "reconfiguration"),
+    ("own_loop", "reconfiguration", "from_sb3"),
     ("dqn",),
     ("__init__",),  # the public names
     ("testing", "cli"),  # users of the public names
