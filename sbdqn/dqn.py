@@ -20,7 +20,7 @@ import torch
 from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from sbdqn import logger as logging, reconfiguration, specs
+from sbdqn import from_sb3, logger as logging, reconfiguration, specs
 from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
@@ -785,6 +785,51 @@ class DQN:
             model.set_random_seed(parameters["seed"])
         return model
 
+    @classmethod
+    def from_sb3(
+        cls,
+        path: PathOrFile,
+        env: EnvLike,
+        device: str | torch.device = "auto",
+        **parameters: Any,
+    ) -> Self:
+        """Make a model from what Stable-Baselines3's DQN saved, executing nothing from it.
+
+        It has the same weights, settings, clocks and state of the optimiser, and learns as
+        SB3's does: huber loss, greedy backup, uniform replay. The replay is empty.
+
+        Args:
+            path: the archive, of SB3 2.x.
+            env: an environment with the spaces of the one that the model learned in; SB3
+                does not save which that was. Images may have their channels first or last.
+            device: where the networks go.
+            parameters: constructor parameters to use instead of the saved ones;
+                `policy_kwargs` are added to them.
+
+        Raises:
+            CheckpointError: if the archive cannot be read, or holds what has no counterpart
+                here; `MissingFileError` if there is none.
+            ConfigurationError: if a parameter is unknown or out of its range.
+            SpaceError: if the environment's actions are not counted from 0.
+        """
+        unknown = [name for name in parameters if name not in _defaults() or name == "policy"]
+        if unknown:
+            raise ConfigurationError(
+                f"from_sb3 got unknown keyword arguments {', '.join(unknown)}; accepted are path, "
+                f"env, device, and the constructor's parameters but policy"
+            )
+        # What the caller chose is judged by itself: what is wrong later is the archive's fault.
+        cls("MlpPolicy", env, device=device, **parameters)
+        archive = from_sb3.read_sb3(path, parameters)
+        with from_sb3.importing():
+            model = cls(env=env, device=device, **archive.parameters)
+        from_sb3.require_actions_from_zero(model.action_space)
+        with from_sb3.importing():
+            archive.fill(model._built())
+            model._learn_steps = archive.counts["_total_timesteps"] or None
+            model._follow_parameters()
+        return model
+
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Copies of the state dicts of `"policy"` and `"policy.optimizer"`."""
         parts = self._built()
@@ -1226,6 +1271,11 @@ class DQN:
         parts = self._built()
         parts.learner.load_state_dict(state["learner"])
         parts.trainer.load_state_dict(state["trainer"])
+        self._follow_parameters()
+
+    def _follow_parameters(self) -> None:
+        """Put the parameters into effect at the moment that the clocks show."""
+        parts = self._built()
         reconfiguration.apply(parts, self._parameters, self._learn_steps)
         clock = parts.trainer.clock
         parts.learner.learning_rate = value_at(parts.trainer.learning_rate, clock)

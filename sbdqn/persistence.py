@@ -124,7 +124,7 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
             version of the library.
         FileAccessError: if it cannot be opened; `MissingFileError` if there is none.
     """
-    with _source(path) as source, _reading(_name(path)):
+    with source_of(path) as source, _reading(_name(path)):
         with zipfile.ZipFile(source) as archive:
             members = _Members(source, archive)
             metadata = members.json("metadata.json", "it was not written by sbdqn")
@@ -246,7 +246,12 @@ def _require_place(final: Path) -> None:
 
 
 @contextmanager
-def _source(path: PathOrFile) -> Iterator[IO[bytes]]:
+def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
+    """Within the block, the file, open for reading.
+
+    Raises:
+        FileAccessError: if it cannot be opened; `MissingFileError` if there is none.
+    """
     if not isinstance(path, (str, os.PathLike)):
         yield _open_file(path, "read")
         return

@@ -20,17 +20,17 @@ ROOT = Path(sbdqn.__file__).parent
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "replacement", "representation", "seeds"),  # nothing of ours below
-    ("types", "logger", "strict_json", "checkpoint"),
-    ("observations", "memory", "tensor_member"),
+    ("types", "logger", "strict_json", "checkpoint", "inert_pickle"),
+    ("observations", "memory", "tensor_member", "torch_file"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),
     ("compiled",),
-    ("learner", "collector", "encoding"),
+    ("learner", "collector", "encoding", "sb3_settings"),
     ("training", "policy", "evaluation", "persistence", "threads"),
     ("callbacks", "export", "specs"),
     ("session", "assembly", "parameters", "recipes"),
-    ("deployment", "own_loop", "reconfiguration"),
+    ("deployment", "own_loop", "reconfiguration", "from_sb3"),
     ("dqn",),
     ("__init__",),  # the public names
     ("testing", "cli"),  # users of the public names

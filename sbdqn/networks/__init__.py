@@ -14,6 +14,7 @@ from sbdqn.networks.pixels import Impala, Nature
 from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sbdqn.networks.q_network import QNetwork, q_of
 from sbdqn.networks.randomness import seeded
+from sbdqn.networks.sb3_features import SB3Features
 
 __all__ = [
     "CenteredRMSprop",
@@ -32,6 +33,7 @@ __all__ = [
     "Nature",
     "NoisyLinear",
     "QNetwork",
+    "SB3Features",
     "direct_step",
     "functional_step",
     "has_state",

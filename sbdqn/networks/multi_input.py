@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class MultiInput(nn.Module):
     Args:
         parts: spaces by name.
         make_body: from the name and the space of a part to what makes features of it.
+        order: of the parts by name, if it is another.
 
     Attributes:
         names: of the parts, in the order of their features.
@@ -31,10 +32,13 @@ class MultiInput(nn.Module):
     """
 
     def __init__(
-        self, parts: Mapping[str, Space[Any]], make_body: Callable[[str, Space[Any]], nn.Module]
+        self,
+        parts: Mapping[str, Space[Any]],
+        make_body: Callable[[str, Space[Any]], nn.Module],
+        order: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.names = sorted(parts, key=_order)
+        self.names = sorted(parts, key=_order) if order is None else list(order)
         # By number: names may contain what the names of modules may not.
         self.bodies = nn.ModuleList(make_body(name, parts[name]) for name in self.names)
         self.features = sum(_features(body) for body in self.bodies)

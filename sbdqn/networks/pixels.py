@@ -56,7 +56,7 @@ class Nature(nn.Sequential):
         self, space: Space[Any], normalize_images: bool = True, channels_last: bool | None = None
     ) -> None:
         require_settings({"channels_last": channels_last})
-        pixels = _Pixels(space, normalize_images, channels_last)
+        pixels = Pixels(space, normalize_images, channels_last)
         way_out = "use features_extractor='impala', which takes any size"
         pixels.require_side(36, "Nature", way_out)
         super().__init__(
@@ -136,7 +136,7 @@ class Impala(nn.Sequential):
                 "channels_last": channels_last,
             }
         )
-        pixels = _Pixels(space, normalize_images, channels_last)
+        pixels = Pixels(space, normalize_images, channels_last)
         layers: list[nn.Module] = [pixels]
         before, *sides = pixels.shape
         for maps in (16 * width, 32 * width, 32 * width):
@@ -176,7 +176,7 @@ class _Residual(nn.Module):
         return outputs
 
 
-class _Pixels(nn.Module):
+class Pixels(nn.Module):
     """From images as they are stored to floats (B, C, H, W); has no weights.
 
     Attributes:
