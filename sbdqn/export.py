@@ -91,7 +91,7 @@ def export_policy(policy: Policy, path: str | os.PathLike[str]) -> None:
     kind.require()
     with _torchs_reasons():
         own, exported = (copy.deepcopy(policy.q_net).cpu() for _ in range(2))
-        exported = _simplified(exported.requires_grad_(False))
+        exported = _simplified(exported.eval().requires_grad_(False))
     cpu = torch.device("cpu")
     reference = Policy(policy.observation_space, policy.action_space, own, own, cpu)
     batches = [_observations(reference, rows) for rows in _ROWS_CHECKED]
@@ -100,7 +100,8 @@ def export_policy(policy: Policy, path: str | os.PathLike[str]) -> None:
     with _appearing_at(final) as file:
         with _torchs_reasons():
             kind.write(greedy, apply(torch.from_numpy, batches[-1]), file)
-            given = [kind.read(file)(batch) for batch in batches]
+            act = kind.read(file)
+            given = [act(batch) for batch in batches]
         _require_same(given, expected, reference, final)
 
 
@@ -304,7 +305,8 @@ def _read_program(file: Path) -> Exported:
 
 
 def _write_onnx(greedy: _Greedy, example: Tensors, file: Path) -> None:
-    # torch's translator to ONNX that works from 2.5 on takes what one pass does for all there is.
+    # The exporter that works from torch 2.5 on traces: it takes what one pass does for all there
+    # is. This refuses where that would be wrong.
     _captured(greedy, example)
     names = list(example) if isinstance(example, dict) else None
     inputs = _input_names(example)

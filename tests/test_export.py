@@ -212,6 +212,20 @@ def test_an_export_leaves_the_model_and_the_programs_generators_alone(
     np.testing.assert_array_equal(numbers, np.random.get_state()[1])  # noqa: NPY002
 
 
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_model_in_the_middle_of_learning_is_exported_as_it_acts(
+    ending: str, tmp_path: Path
+) -> None:
+    model = model_of(*NETWORKS["impala"])
+    obs = torch.as_tensor(observations(model, 2))
+    for _ in range(3):  # each improves the estimate of spectral norm, from which weights follow
+        model.q_net.predict(obs, Purpose.LEARN)
+    assert model.q_net.training
+    model.export(tmp_path / f"policy{ending}")
+    assert model.q_net.training
+    require_same(model, tmp_path / f"policy{ending}")
+
+
 # Bodies of your own -----------------------------------------------------------------------
 
 
