@@ -80,22 +80,26 @@ def load_policy(
     explores = "exploration" not in archive.objects
     is_read = trusted and bool(needed or not explores)
     objects = unpickle(archive) if is_read else {}
-    parameters = {**archive.parameters, **objects, **chosen, "device": device}
+    parameters = {**archive.parameters, **objects, **chosen}
+    place = specs.resolve_device({"device": device})
     with restoring():
-        return _built(archive, parameters, explores or is_read)
+        return _built(archive, parameters, place, explores or is_read)
 
 
-def _built(archive: Archive, parameters: dict[str, Any], explores: bool) -> TrainedPolicy:
+def _built(
+    archive: Archive, parameters: dict[str, Any], device: torch.device, explores: bool
+) -> TrainedPolicy:
+    for name in (*_ACTING, "loss", "seed", *(["exploration"] if explores else [])):
+        CHECKS[name](name, parameters[name])
     state = archive.state
     seeds = Seeds.of(parameters["seed"])
     actions = discrete_actions(state["action_space"])
     spec, head = specs.resolve_policy(parameters), specs.resolve_head(parameters)
-    target = specs.resolve_device(parameters)
     with seeded(as_integer(seeds.network), torch.device("cpu")):
-        network = spec.build(state["observation_space"], int(actions.n), head).to(target)
+        network = spec.build(state["observation_space"], int(actions.n), head).to(device)
     network.load_state_dict(state["learner"]["online"])
     network.requires_grad_(False)
-    policy = Policy(state["observation_space"], actions, network, network, target)
+    policy = Policy(state["observation_space"], actions, network, network, device)
     clocks = state["trainer"]
     clock = Clock(*(int(clocks[name]) for name in ("num_timesteps", "episodes", "total_timesteps")))
     exploration = specs.resolve_exploration(parameters, state["learn_steps"]) if explores else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from sbdqn.errors import (
     ConfigurationError,
     MissingFileError,
     NotReadyError,
+    SbdqnError,
     SpaceError,
 )
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
@@ -325,6 +328,33 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     model.save_replay_buffer(replay)
     with pytest.raises(CheckpointError, match="holds a 'replay', not a 'model'"):
         load_policy(replay)
+
+
+WRONG = [None, True, -1, 10**30, 2.5, "x", [], {}, {"$tuple": [1]}, {"$torch": "nn.ReLU"}]
+
+
+@pytest.mark.parametrize("name", ["policy", "policy_kwargs", "head", "loss", "seed", "exploration"])
+def test_a_file_with_a_damaged_parameter_is_refused_or_the_parameter_is_not_needed(
+    name: str,
+) -> None:
+    model = model_of(MlpPolicy((8,)))
+    with zipfile.ZipFile(written(model)) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    refused = 0
+    for wrong in WRONG:
+        damaged = io.BytesIO()
+        parameters = {**json.loads(members["parameters.json"]), name: wrong}
+        with zipfile.ZipFile(damaged, "w") as archive:
+            for each, content in members.items():
+                is_changed = each == "parameters.json"
+                archive.writestr(each, json.dumps(parameters) if is_changed else content)
+        try:
+            policy = load_policy(damaged, device="cpu")
+        except SbdqnError:
+            refused += 1
+        else:
+            require_close(policy.q_values(np.ones(4)), model.q_values(np.ones(4)))
+    assert refused >= 5
 
 
 # Threads ----------------------------------------------------------------------------------

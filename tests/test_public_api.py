@@ -6,6 +6,8 @@ import importlib
 import inspect
 import io
 import pkgutil
+import subprocess
+import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +63,16 @@ def test_every_public_name_can_be_resolved() -> None:
     namespace: dict[str, Any] = {}
     exec("from sbdqn import *", namespace)
     assert namespace.keys() >= PUBLIC
+
+
+def test_names_are_found_before_they_are_used_and_others_are_not() -> None:
+    code = "import sbdqn; print(*dir(sbdqn)); assert 'sbdqn.dqn' not in __import__('sys').modules"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(listed.stdout.split()) >= PUBLIC
+    with pytest.raises(AttributeError, match="module 'sbdqn' has no attribute 'PPO'"):
+        sbdqn.PPO  # noqa: B018
 
 
 def test_everything_else_in_the_package_is_a_module_of_it() -> None:
