@@ -30,7 +30,7 @@ class Later:  # says what is drawn; the ring and its n-step returns are the libr
     def state_dict(self):
         return {"birth": torch.from_numpy(self.birth), "births": self.births}
 
-    def require_fit(self, state) -> None: ...
+    def require_fit(self, state, sampleable) -> None: ...
 
     def load_state_dict(self, state) -> None:
         self.birth[:], self.births = state["birth"].numpy(), state["births"]

@@ -85,7 +85,10 @@ class TensorWriter:
         file.write(len(header).to_bytes(_LENGTH, "little") + header)
         for tensor in self._tensors:
             for piece in _pieces(tensor):
-                file.write(piece.contiguous().reshape(-1).view(torch.uint8).numpy(force=True).data)
+                flat = piece.contiguous().reshape(-1)
+                if flat.stride(0) != 1:  # a single number may keep whatever stride it had
+                    flat = flat.clone(memory_format=torch.contiguous_format)
+                file.write(flat.view(torch.uint8).numpy(force=True).data)
 
     def _padded_header(self, offset: int) -> bytes:
         """The header with spaces at its end, which the format allows."""

@@ -33,6 +33,7 @@ def several() -> dict[str, Tensor]:
         "empty": torch.zeros(0, 7),
         "transposed": torch.arange(12.0).reshape(3, 4).T,
         "strided": torch.arange(20, dtype=torch.int16)[::3],
+        "a single number with a stride": torch.arange(20.0)[3:4].as_strided((1,), (6,)),
         "expanded": torch.tensor([[1.0], [2.0]]).expand(2, 9),
         "learned": torch.nn.Parameter(torch.arange(3.0)),
         "a name with \\ and \u00e9": torch.ones(2),
@@ -71,7 +72,7 @@ def test_tensors_are_read_into_memory_of_their_own() -> None:
     tensors = read_tensors(io.BytesIO(content), len(content))
     assert_same(tensors, several())
     tensors["scalar"].fill_(7)
-    assert len({tensor.data_ptr() for tensor in tensors.values() if tensor.numel()}) == 19
+    assert len({tensor.data_ptr() for tensor in tensors.values() if tensor.numel()}) == 20
 
 
 @pytest.mark.parametrize("offset", [0, 1, 77])
