@@ -33,7 +33,7 @@ def several() -> dict[str, Tensor]:
         "empty": torch.zeros(0, 7),
         "transposed": torch.arange(12.0).reshape(3, 4).T,
         "strided": torch.arange(20, dtype=torch.int16)[::3],
-        "one of a stride": torch.arange(6).reshape(2, 3)[:1, 0],
+        "a single number with a stride": torch.arange(20.0)[3:4].as_strided((1,), (6,)),
         "expanded": torch.tensor([[1.0], [2.0]]).expand(2, 9),
         "learned": torch.nn.Parameter(torch.arange(3.0)),
         "a name with \\ and \u00e9": torch.ones(2),
