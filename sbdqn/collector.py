@@ -57,6 +57,7 @@ class Stepper:
         infos: of the last step, as the environment returned them.
         action_start: the environment's name for action 0.
         is_stepping: whether the environment is stepping in the background.
+        steps: made since the last reset.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Stepper:
         self._everywhere.flags.writeable = False  # rows share it
         self._tells_of_episodes = False
         self.is_stepping = False
+        self.steps = 0
         self.infos: dict[str, Any] = {}
 
     @property
@@ -91,7 +93,7 @@ class Stepper:
         self._some_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
-        self._steps = 0
+        self.steps = 0
         self._begun = np.zeros(self.n_envs, dtype=np.int64)  # the steps before the open episodes
         self._always_tells = _told(self.infos, self._mode) is not None
 
@@ -150,7 +152,7 @@ class Stepper:
             self._begun[self._resets_itself] += 1
         else:
             self._reward_sum += reward
-        self._steps += 1
+        self.steps += 1
         some_ended = bool(np.count_nonzero(ended))
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
@@ -195,7 +197,7 @@ class Stepper:
         infos = self.infos if self._always_tells else _last_infos(self.infos, self._mode)
         told = _told(infos, self._mode)
         self._tells_of_episodes |= told is not None
-        reward, length, counted = told or (self._reward_sum, self._steps - self._begun, ended)
+        reward, length, counted = told or (self._reward_sum, self.steps - self._begun, ended)
         if told is None and self._tells_of_episodes:
             counted = np.zeros_like(ended)  # lives were lost, and the games go on
         episodes = [
@@ -208,7 +210,7 @@ class Stepper:
             for env in np.flatnonzero(counted & ended)
         ]
         self._reward_sum[ended] = 0.0
-        self._begun[ended] = self._steps
+        self._begun[ended] = self.steps
         return episodes
 
 
