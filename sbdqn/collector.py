@@ -55,6 +55,7 @@ class Stepper:
         infos: of the last step, as the environment returned them.
         action_start: the environment's name for action 0.
         is_stepping: whether the environment is stepping in the background.
+        steps: made since the last reset.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Stepper:
         self._everywhere.flags.writeable = False  # rows share it
         self._tells_of_episodes = False
         self.is_stepping = False
+        self.steps = 0
         self.infos: dict[str, Any] = {}
 
     @property
@@ -89,7 +91,7 @@ class Stepper:
         self._some_reset = self._all_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
         self._reward_sum = np.zeros(self.n_envs, dtype=np.float64)
-        self._steps = 0
+        self.steps = 0
         self._begun = np.zeros(self.n_envs, dtype=np.int64)  # the steps before the open episodes
         self._always_tells = _told(self.infos, self._mode) is not None
 
@@ -125,7 +127,7 @@ class Stepper:
         return {
             "obs": apply(torch.from_numpy, self._obs),
             "tells_of_episodes": self._tells_of_episodes,
-            "steps": self._steps,
+            "steps": self.steps,
             "always_tells": self._always_tells,
             **{name: torch.from_numpy(getattr(self, f"_{name}")) for name in _OF_OPEN_EPISODES},
         }
@@ -136,7 +138,7 @@ class Stepper:
             setattr(self, f"_{name}", state[name].numpy().copy())
         self._some_reset = bool(self._resets_itself.any())
         self._all_reset = bool(self._resets_itself.all())
-        self._steps = int(state["steps"])
+        self.steps = int(state["steps"])
         self._tells_of_episodes = bool(state["tells_of_episodes"])
         self._always_tells = bool(state["always_tells"])
         self._obs = apply(lambda part: part.numpy().copy(), state["obs"])
@@ -179,7 +181,7 @@ class Stepper:
             self._begun[self._resets_itself] += 1
         else:
             self._reward_sum += reward
-        self._steps += 1
+        self.steps += 1
         some_ended = bool(np.count_nonzero(ended))
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
@@ -225,7 +227,7 @@ class Stepper:
         infos = self.infos if self._always_tells else _last_infos(self.infos, self._mode)
         told = _told(infos, self._mode)
         self._tells_of_episodes |= told is not None
-        reward, length, counted = told or (self._reward_sum, self._steps - self._begun, ended)
+        reward, length, counted = told or (self._reward_sum, self.steps - self._begun, ended)
         if told is None and self._tells_of_episodes:
             counted = np.zeros_like(ended)  # lives were lost, and the games go on
         episodes = [
@@ -238,7 +240,7 @@ class Stepper:
             for env in np.flatnonzero(counted & ended)
         ]
         self._reward_sum[ended] = 0.0
-        self._begun[ended] = self._steps
+        self._begun[ended] = self.steps
         return episodes
 
 

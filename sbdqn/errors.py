@@ -64,6 +64,11 @@ class MissingDependencyError(SbdqnError, ImportError):
     """An optional dependency is needed for this and is not installed."""
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a line that is shown below an exception; Python 3.10 keeps it and does not show it."""
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
 def require(satisfied: bool, name: str, given: object, accepted: str, hint: str = "") -> None:
     """Refuse a value that has no meaning.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from sbdqn.collector import Stepper
 from sbdqn.envs import (
@@ -19,7 +19,7 @@ from sbdqn.envs import (
     make_vector_env,
     split_infos,
 )
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, add_note
 from sbdqn.types import Episode
 
 StepCallback = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
@@ -135,7 +135,10 @@ def evaluate_policy(
         env = env.vector_env
     vector_env = make_vector_env(env)
     try:
-        episodes = _play(model, vector_env, n_eval_episodes, deterministic, render, callback, seed)
+        discrete_actions(vector_env.single_action_space)
+        stepper = Stepper(FaultReporting(vector_env), deepcopy)
+        with _noting_steps(stepper):
+            episodes = _play(model, stepper, n_eval_episodes, deterministic, render, callback, seed)
     finally:
         if is_ours:
             vector_env.close()
@@ -148,23 +151,33 @@ def evaluate_policy(
     return mean, std
 
 
+@contextmanager
+def _noting_steps(stepper: Stepper) -> Iterator[None]:
+    """Say of an exception in the block when it came."""
+    try:
+        yield
+    except Exception as error:
+        add_note(error, f"It ended an evaluation after {stepper.steps} steps.")
+        raise
+
+
 def _play(
     model: Predictor,
-    env: VectorEnv[Any, Any, Any],
+    stepper: Stepper,
     n_episodes: int,
     deterministic: bool,
     render: bool,
     callback: StepCallback | None,
     seed: int | None,
 ) -> list[Episode]:
+    env = stepper.env
     action_space = discrete_actions(env.single_action_space)
-    stepper = Stepper(FaultReporting(env), deepcopy)
     n_envs = env.num_envs
     shares = [(n_episodes + index) // n_envs for index in range(n_envs)]
     episodes: list[Episode] = []
-    stepper.reset(seed)
     state = None
     starts = np.ones(n_envs, dtype=np.bool_)
+    stepper.reset(seed)
     while any(shares):
         actions, state = model.predict(stepper.obs, state, starts, deterministic)
         row, ended = stepper.step(actions_in(actions, action_space))

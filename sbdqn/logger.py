@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,6 +147,7 @@ class TensorBoardOutputFormat(KVWriter):
         except ImportError as error:
             raise MissingDependencyError("for TensorBoard logs: pip install tensorboard") from error
         self.writer: Any = SummaryWriter(str(folder))
+        weakref.finalize(self, self.writer.close)  # whose thread would wait for ever
 
     def write(self, key_values: Values, key_excluded: Excluded, step: int = 0) -> None:
         """Write the values as events; what TensorBoard has no form for, as None, is left out."""

@@ -19,6 +19,7 @@ from sbdqn.callbacks import (
     as_callbacks,
 )
 from sbdqn.callbacks.base import described, overrides, restore
+from sbdqn.errors import add_note
 from sbdqn.interrupts import on_interrupt
 from sbdqn.training import StepResult
 
@@ -120,6 +121,7 @@ class LearnSession:
             # It may have struck between the environment's step and its storing.
             model.abandon_episodes()
             if not isinstance(error, KeyboardInterrupt):
+                add_note(error, f"It ended learn after {model.num_timesteps} timesteps.")
                 raise
             trainer.interrupt()
         finally:

@@ -1,4 +1,4 @@
-"""Exceptions of worker processes, with what is needed to find their cause."""
+"""Exceptions of environments, with what is needed to find their cause."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
+import numpy as np
 from gymnasium import Env
-from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
-from sbdqn.errors import WorkerError
+from sbdqn.envs.misfits import misfit
+from sbdqn.errors import SpaceError, WorkerError, add_note
 from sbdqn.protocols import Background
 
 Result = TypeVar("Result")
@@ -64,7 +66,42 @@ def _work(
         pipe.recv()
         pipe.send((None, False))
         return
-    _async_worker(index, lambda: env, pipe, parent_pipe, shared_memory, faults, *others)
+    checked: Any = _Checked(env)
+    _async_worker(index, lambda: checked, pipe, parent_pipe, shared_memory, faults, *others)
+
+
+class _Checked:
+    """An environment whose observations fit its space.
+
+    gymnasium would write what does not fit into shared memory as well as it can: it drops
+    fractions, and repeats a number where there should be several.
+    """
+
+    def __init__(self, env: Env[Any, Any]) -> None:
+        self._env = env
+        self._space = env.observation_space
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, **kwargs: Any) -> Any:
+        outcome = self._env.reset(**kwargs)
+        self._require_fit(outcome[0])
+        return outcome
+
+    def step(self, action: Any) -> Any:
+        outcome = self._env.step(action)
+        self._require_fit(outcome[0])
+        return outcome
+
+    def _require_fit(self, observation: Any) -> None:
+        space = self._space
+        is_array = type(observation) is np.ndarray  # of which `misfit` says the same, but later
+        if is_array and observation.shape == space.shape and observation.dtype == space.dtype:
+            return
+        wrong = misfit(observation, space)
+        if wrong:
+            raise SpaceError(f"the observation {wrong}; the space is {space}")
 
 
 class _TextQueue:
@@ -107,9 +144,10 @@ else:
 
 
 class FaultReporting(Wrapper):
-    """Reports a worker's exception with its traceback and environment index.
+    """Reports an exception with the index of its environment.
 
-    Environments that run in this process raise as they always do.
+    A worker's comes as a `WorkerError` with its traceback. Environments in this process raise
+    as they always do, with a note; an observation that does not fit is a `SpaceError`.
 
     Args:
         env: the vector environment.
@@ -132,7 +170,10 @@ class FaultReporting(Wrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, reporting faults."""
         if self._workers is None:
-            return self.env.step(actions)
+            try:
+                return self.env.step(actions)
+            except Exception as error:
+                _raise(_placed(self.env.unwrapped, error), error)
         return self.watch(lambda: self.env.step(actions))
 
     @property
@@ -164,6 +205,8 @@ class FaultReporting(Wrapper):
         try:
             return call()
         except (Exception, KeyboardInterrupt) as error:
+            if self._workers is None and isinstance(error, Exception):
+                _raise(_placed(self.env.unwrapped, error), error)
             if self._workers is None or self._workers.closed:
                 raise
             errors: Any = self._workers.error_queue
@@ -171,6 +214,32 @@ class FaultReporting(Wrapper):
                 _terminate(self._workers)  # their answer would be taken for a later one
                 raise
             _close_and_raise(self._workers, errors.last, error)
+
+
+def _placed(env: VectorEnv[Any, Any, Any], error: Exception) -> Exception:
+    """An exception with the index of the environment in this process that it came from."""
+    if not isinstance(env, SyncVectorEnv):
+        return error
+    index = _index_in_traceback(env, error)
+    if index is not None:
+        add_note(error, f"It came from environment {index} of {env.num_envs}.")
+        return error
+    for index, observation in enumerate(env._env_obs):
+        wrong = misfit(observation, env.single_observation_space)
+        if wrong:
+            return SpaceError(
+                f"an observation of environment {index} {wrong}; the space is "
+                f"{env.single_observation_space}"
+            )
+    return error
+
+
+def _index_in_traceback(env: SyncVectorEnv, error: Exception) -> int | None:
+    """The first of the environments whose methods an exception passed through."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # Their first argument is the environment, whatever it is called.
+    owners = [each.f_locals.get(name) for each in frames for name in each.f_code.co_varnames[:1]]
+    return next((i for i, inner in enumerate(env.envs) if any(o is inner for o in owners)), None)
 
 
 def _maker(kind: type, name: str) -> type | None:
@@ -185,6 +254,10 @@ def _close_and_raise(
     # The frames hold a view of what could not be sent. Python crashes when it collects such a view
     # and its buffer as garbage (3.12.1), or raises in whatever runs just then (3.13.0).
     traceback.clear_frames(error.__traceback__)
+    _raise(report, error)
+
+
+def _raise(report: BaseException, error: BaseException) -> NoReturn:
     if report is error:
         raise error
     raise report from error
