@@ -231,7 +231,8 @@ class DQN:
         threads: int | Literal["auto"] | None = "auto",
     ) -> None:
         given = locals()
-        self.load = _refuse_to_load  # type: ignore[method-assign]
+        for name in ("load", "resume", "from_sb3"):
+            setattr(self, name, functools.partial(_refuse_to_make_another, name))
         self._parameters: dict[str, Any] = {name: given[name] for name in _defaults()}
         validate(self._parameters, _defaults())
         self._seeds = Seeds.of(seed)
@@ -1179,6 +1180,7 @@ class DQN:
             "episodes": list(self.ep_info_buffer),
             "successes": list(self.ep_success_buffer),
             "stepper": collector.stepper.state_dict() if collector and is_open else None,
+            "fresh_seed": self._fresh_seed,
             "why_no_environments": "",
             "own_loop": None if self._own_loop is None else self._own_loop.state_dict(),
             "callbacks": self._kept_by_callbacks,
@@ -1214,6 +1216,8 @@ class DQN:
         if state["own_loop"] is not None:
             self._verbs().load_state_dict(state["own_loop"])
         if state["stepper"] is None:
+            if not state["fresh_seed"]:  # the environments were reset before, and left
+                self._seeds = self._seeds.after(self.num_timesteps)
             return
         why_not = state["why_no_environments"]
         if not with_environments:
@@ -1337,8 +1341,8 @@ def _claimed_folder(parent: Path, name: str) -> str:
         return str(folder)
 
 
-def _refuse_to_load(*args: object, **kwargs: object) -> NoReturn:
+def _refuse_to_make_another(name: str, *args: object, **kwargs: object) -> NoReturn:
     raise NotReadyError(
-        "load makes a new model and leaves this one as it is; call it on the class: "
-        "model = DQN.load(...)"
+        f"{name} makes a new model and leaves this one as it is; call it on the class: "
+        f"model = DQN.{name}(...)"
     )

@@ -81,7 +81,7 @@ class LearnSession:
             callbacks = [*callbacks, ProgressBarCallback()]
         self._callback = CallbackList([*callbacks, self._log_metrics])
         self._callback.init_callback(model)
-        self._wanted: Callable[[], None] | None = None
+        self._wanted: list[Callable[[], None]] = []
         self._locals: StepLocals | None = None
         self._shares: Shares | None = None
 
@@ -104,7 +104,7 @@ class LearnSession:
         Environments in the background make them while they step, so there they are
         still to be made.
         """
-        self._wanted = write
+        self._wanted.append(write)
 
     def run(self, total_timesteps: int) -> None:
         """Train until the clock shows `total_timesteps`, or Ctrl-C."""
@@ -131,12 +131,12 @@ class LearnSession:
             print(f"Interrupted after {model.num_timesteps} timesteps")
 
     def _write(self) -> None:
-        write, self._wanted = self._wanted, None
-        if write is not None:
+        wanted, self._wanted = self._wanted, []
+        for write in wanted:
             write()
 
     def _ready_collector(self) -> Collector:
-        if self._wanted is not None:
+        if self._wanted:
             self._write()
         collector = self._model.ready_collector()
         self._stepper = collector.stepper

@@ -218,6 +218,29 @@ def test_a_checkpoint_at_the_end_of_training_is_the_model_at_rest(tmp_path: Path
         assert_same_run(again.learn(40), model)
 
 
+def test_several_checkpoints_may_be_wanted_of_a_step(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    small().learn(60, callback=[SaveAt(folder, 50) for folder in folders])
+    assert [DQN.resume(folder).num_timesteps for folder in folders] == [50, 50]
+
+
+@pytest.mark.parametrize("name", ["load", "resume", "from_sb3"])
+def test_what_makes_another_model_is_refused_on_a_model(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError, match=rf"model = DQN.{name}\("):
+        getattr(small(), name)(tmp_path)
+
+
+def test_environments_that_were_left_do_not_begin_with_the_first_episodes(tmp_path: Path) -> None:
+    first: list[Any] = []
+    model = small(env="CartPole-v1", n_envs=2)
+    model.learn(20, callback=lambda local, _: first.append(local["obs"].tolist()))
+    model.abandon_episodes()
+    model.save_checkpoint(tmp_path)
+    later: list[Any] = []
+    DQN.resume(tmp_path).learn(20, callback=lambda local, _: later.append(local["obs"].tolist()))
+    assert first[0] != later[0]
+
+
 def test_a_model_that_never_learned_can_be_resumed(tmp_path: Path) -> None:
     small().save_checkpoint(tmp_path)
     again = DQN.resume(tmp_path, CountingEnv).learn(60)
