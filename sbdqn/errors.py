@@ -83,7 +83,12 @@ def require(satisfied: bool, name: str, given: object, accepted: str, hint: str 
 def is_number(given: object) -> bool:
     """Whether something is a finite real number, and no truth value."""
     # The abstract class alone is slow to ask.
-    return isinstance(given, (float, Real)) and not isinstance(given, bool) and isfinite(given)
+    if not isinstance(given, (float, Real)) or isinstance(given, bool):
+        return False
+    try:
+        return isfinite(given)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def is_integer(given: object) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Literal
 
-from sbdqn.errors import require
+from sbdqn.errors import is_number, require
 from sbdqn.types import Clock
 
 Unit = Literal["step", "episode"]
@@ -33,6 +33,10 @@ class CountingSchedule(ABC):
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         require(self.per in ("step", "episode"), "per", self.per, "'step' or 'episode'")
+        for field in fields(self):
+            if field.type in (float, "float"):
+                value = getattr(self, field.name)
+                require(is_number(value), field.name, value, "a finite number")
 
     @abstractmethod
     def __call__(self, count: int) -> float:

@@ -20,6 +20,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ import safetensors.torch
 import torch
 
 from sbdqn import DQN, MlpPolicy
-from sbdqn.errors import CheckpointError
+from sbdqn.checkpoint import checkpoints_in
+from sbdqn.errors import CheckpointError, ConfigurationError
 from sbdqn.heads import Categorical
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Linear
@@ -79,6 +81,8 @@ def write_archives(folder: Path) -> None:
     rainbow = plain(**RAINBOW).learn(60)
     rainbow.save(folder / "rainbow.zip")
     rainbow.save_replay_buffer(folder / "replay.zip")
+    rainbow.save_checkpoint(folder)
+    checkpoints_in(folder)[0].rename(folder / "checkpoint.zip")
     plain(learning_rate=lambda remaining: 1e-3 * remaining).learn(20).save(folder / "pickled.zip")
 
 
@@ -402,7 +406,7 @@ class Reader:
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
         self.path = folder / "damaged.zip"
-        parameters = RAINBOW if kind in ("rainbow", "replay") else {}
+        parameters = RAINBOW if kind in ("rainbow", "replay", "checkpoint") else {}
         self.model = plain(**parameters).learn(30)
         self.kept = self._kept()
 
@@ -411,6 +415,8 @@ class Reader:
         self.path.write_bytes(archive)
         if self.kind == "replay":
             return self._attempt(lambda: self._load_replay(self.path))
+        if self.kind == "checkpoint":
+            return self._attempt(self._resume)
         outcome = self._attempt(lambda: self._use(self.path))
         assert outcome == self._attempt(lambda: self._use(io.BytesIO(archive)))
         self._attempt(lambda: self.model.set_parameters(self.path))
@@ -431,6 +437,13 @@ class Reader:
         model = DQN.load(source, device="cpu", **given)
         model.predict(model.observation_space.sample())
         model.q_values([model.observation_space.sample() for _ in range(2)])
+
+    def _resume(self) -> None:
+        model = DQN.resume(self.path, device="cpu")
+        model.predict(model.observation_space.sample())
+        if model.replay_buffer.sampleable:
+            with suppress(ConfigurationError):  # of a schedule with values out of range
+                model.replay_buffer.sample(16, model.trainer.clock)
 
     def _load_replay(self, source: Any) -> None:
         self.model.load_replay_buffer(source)
@@ -496,7 +509,7 @@ def main(folder: Path, seed: int, count: int) -> None:
     )
 
 
-KINDS = ("model", "rainbow", "replay", "pickled")
+KINDS = ("model", "rainbow", "replay", "pickled", "checkpoint")
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

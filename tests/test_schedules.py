@@ -111,9 +111,14 @@ def test_of_progress_returns_a_float_whatever_the_function_returns() -> None:
         (lambda: Multiplicative(1.0, 0.0, 0.1, per=2), "per must be 'step' or 'episode', not 2"),
         (lambda: Linear(1.0, 0.0, -1), "duration must be at least 0, not -1"),
         (lambda: Exponential(1.0, 0.0, -0.1), "rate must be at least 0, not -0.1"),
-        (lambda: Exponential(1.0, 0.0, math.nan), "rate must be at least 0, not nan"),
+        (lambda: Exponential(1.0, 0.0, math.nan), "rate must be a finite number, not nan"),
         (lambda: Multiplicative(1.0, 0.0, 0.0), "factor must be above 0 and at most 1, not 0.0"),
         (lambda: Multiplicative(1.0, 0.0, 1.5), "factor must be above 0 and at most 1, not 1.5"),
+        (lambda: Constant(math.nan), "value must be a finite number, not nan"),
+        (lambda: Linear([0.5], 0.0, 10), "start must be a finite number, not [0.5]"),  # type: ignore[arg-type]
+        (lambda: Linear(1.0, 10**400, 10), f"end must be a finite number, not {10**400}"),
+        (lambda: Exponential(1.0, "0", rate=0.1), "end must be a finite number, not '0'"),  # type: ignore[arg-type]
+        (lambda: Multiplicative(math.inf, 0.1, 0.5), "start must be a finite number, not inf"),
     ],
 )
 def test_what_has_no_meaning_is_refused(make: Callable[[], Any], message: str) -> None:
