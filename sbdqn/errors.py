@@ -6,6 +6,7 @@ caller would catch without knowing this library.
 
 from math import isfinite
 from numbers import Integral, Real
+from typing import TypeGuard
 
 
 class SbdqnError(Exception):
@@ -80,7 +81,7 @@ def require(satisfied: bool, name: str, given: object, accepted: str, hint: str 
         raise ConfigurationError(f"{name} must be {accepted}, not {given!r}{advice}")
 
 
-def is_number(given: object) -> bool:
+def is_number(given: object) -> TypeGuard[float]:
     """Whether something is a finite real number, and no truth value."""
     # The abstract class alone is slow to ask.
     if not isinstance(given, (float, Real)) or isinstance(given, bool):
@@ -91,7 +92,7 @@ def is_number(given: object) -> bool:
         return False
 
 
-def is_integer(given: object) -> bool:
+def is_integer(given: object) -> TypeGuard[int]:
     """Whether something is an integer, and no truth value."""
     return isinstance(given, Integral) and not isinstance(given, bool)
 
@@ -102,5 +103,5 @@ def require_count(name: str, given: object, lowest: int = 1) -> None:
     Raises:
         ConfigurationError: if it is none.
     """
-    counts = is_integer(given) and given >= lowest  # type: ignore[operator]
+    counts = is_integer(given) and given >= lowest
     require(counts, name, given, f"an integer of at least {lowest}")

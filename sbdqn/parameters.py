@@ -78,7 +78,7 @@ def _integer(lowest: int, *others: object, also: str = "") -> Check:
     def check(name: str, value: object) -> None:
         if any(value is other for other in others):
             return
-        if not (is_integer(value) and value >= lowest):  # type: ignore[operator]
+        if not (is_integer(value) and value >= lowest):
             _fail(name, value, accepted)
 
     return check

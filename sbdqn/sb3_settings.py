@@ -146,9 +146,9 @@ class SB3Settings:
 
     def _count(self, name: str) -> int:
         value = self._data.get(name)
-        if not is_integer(value) or not 0 <= value < 2**63:  # type: ignore[operator]
+        if not is_integer(value) or not 0 <= value < 2**63:
             raise CheckpointError(f"the archive is damaged: {name} is {value!r:.50}")
-        return int(value)  # type: ignore[arg-type]
+        return int(value)
 
     def _max_grad_norm(self) -> Any:
         norm = self._plain("max_grad_norm")

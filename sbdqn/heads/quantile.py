@@ -103,7 +103,7 @@ def require_kappa(given: object) -> None:
         ConfigurationError: if it is negative, so small that dividing by it
             overflows, infinite or NaN.
     """
-    fits = is_number(given) and (given == 0 or given >= _SMALLEST_KAPPA)  # type: ignore[operator]
+    fits = is_number(given) and (given == 0 or given >= _SMALLEST_KAPPA)
     require(fits, "kappa", given, f"0 or a finite number of at least {_SMALLEST_KAPPA}")
 
 
