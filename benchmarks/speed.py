@@ -9,7 +9,7 @@ compiled before the clock starts.
     python benchmarks/speed.py                  # the table
     python benchmarks/speed.py --profile        # where our own time goes
     python benchmarks/speed.py --endurance      # long runs, and their memory
-    python benchmarks/speed.py --start-up       # what `import sbdqn` costs
+    python benchmarks/speed.py --start-up       # what the import costs
 """
 
 from __future__ import annotations
@@ -157,12 +157,12 @@ def table(names: list[str], steps: int, repeats: int) -> None:
 
 
 def start_up(repeats: int) -> None:
-    """What `import sbdqn` costs beside torch and gymnasium, whole processes in turns.
+    """What the import of `DQN` costs beside torch and gymnasium, whole processes in turns.
 
     Their objects are so many that Python's garbage collector goes through them again when a few
     more come, whoever makes them; so the same is measured without it.
     """
-    imports = ("import torch, gymnasium", "import sbdqn")
+    imports = ("import torch, gymnasium", "from sbdqn import DQN")
     programs = [f"{first}{each}" for first in ("", "import gc; gc.disable(); ") for each in imports]
     seconds: dict[str, list[float]] = {program: [] for program in programs}
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
