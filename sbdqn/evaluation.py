@@ -171,7 +171,7 @@ def _play(
     seed: int | None,
 ) -> list[Episode]:
     env = stepper.env
-    action_space = discrete_actions(env.single_action_space)
+    action_space: Any = env.single_action_space
     n_envs = env.num_envs
     shares = [(n_episodes + index) // n_envs for index in range(n_envs)]
     episodes: list[Episode] = []

@@ -12,10 +12,10 @@ from sbdqn.callbacks import CallbackList
 from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
 from sbdqn.errors import SpaceError
-from sbdqn.observations import apply, rows_of, same_rows, take
+from sbdqn.observations import apply, rows_of, same_rows
 from sbdqn.session import shares_of, with_target_update
 from sbdqn.training import StepResult
-from sbdqn.types import Arrays, BoolArray, Purpose, Row
+from sbdqn.types import Arrays, BoolArray, Row
 
 if TYPE_CHECKING:
     from sbdqn.dqn import DQN
@@ -53,20 +53,13 @@ class OwnLoop:
     def act(self, observation: Any) -> Any:
         """An exploring action for each observation."""
         model, trainer = self._model, self._model.trainer
-        batch, single = model.policy.adapter.batch(observation)
-        n_actions = int(model.action_space.n)
-        if trainer.is_warming_up:
-            actions = trainer.rng.integers(0, n_actions, rows_of(batch))
-        else:
-            actions = trainer.exploration.select(
-                lambda rows: model.policy.q_of(take(batch, rows), Purpose.ACT),
-                rows_of(batch),
-                n_actions,
-                trainer.clock,
-                trainer.rng,
+        if not trainer.is_warming_up:
+            return model.policy.explore(
+                observation, trainer.exploration, trainer.clock, trainer.rng
             )
-        actions = actions + np.int64(model.action_space.start)
-        return actions[0] if single else actions
+        batch, single = model.policy.adapter.batch(observation)
+        actions = trainer.rng.integers(0, int(model.action_space.n), rows_of(batch))
+        return (actions[0] if single else actions) + np.int64(model.action_space.start)
 
     def observe(
         self,
