@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from sbdqn.errors import MissingFileError
+from sbdqn.replacement import remove_abandoned
 
-_NAME = re.compile(r"checkpoint_(\d+)_(\d+)_steps\.zip")
+_NAME = re.compile(r"checkpoint_(\d+)_\d+_steps\.zip")
 
 
 def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
@@ -21,8 +22,11 @@ def checkpoints_in(folder: str | os.PathLike[str]) -> list[Path]:
 def next_checkpoint(folder: str | os.PathLike[str], num_timesteps: int) -> Path:
     """The name of a checkpoint that is newer than all in the folder.
 
-    The first number in it counts checkpoints: timesteps may begin anew.
+    The first number in it counts checkpoints: timesteps may begin anew. What killed
+    writers of checkpoints left behind is removed.
     """
+    # Whoever was killed while writing one may have been at other timesteps.
+    remove_abandoned(Path(folder), _NAME.pattern)
     newest = checkpoints_in(folder)[-1:]
     number = 1 + max((int(path.name.split("_")[1]) for path in newest), default=0)
     return Path(folder, f"checkpoint_{number:06d}_{num_timesteps}_steps.zip")

@@ -13,11 +13,18 @@ from gymnasium import Space, spaces
 
 from sbdqn import specs
 from sbdqn.envs import discrete_actions
-from sbdqn.errors import CheckpointError, NotReadyError
+from sbdqn.errors import NotReadyError
 from sbdqn.export import export_policy
 from sbdqn.networks import seeded
 from sbdqn.parameters import CHECKS
-from sbdqn.persistence import Archive, PathOrFile, read_archive, restoring, unpickle
+from sbdqn.persistence import (
+    Archive,
+    PathOrFile,
+    read_archive,
+    require_trust,
+    restoring,
+    unpickle,
+)
 from sbdqn.policy import Policy
 from sbdqn.protocols import Exploration, Head, Noisy, PolicySpec
 from sbdqn.seeds import Seeds, as_integer
@@ -71,12 +78,7 @@ def load_policy(
         CHECKS[name](name, value)
     archive = read_archive(path, "model")
     needed = [name for name in _ACTING if name in archive.objects and name not in chosen]
-    if needed and not trusted:
-        raise CheckpointError(
-            f"the parameters {', '.join(needed)} were saved as Python objects, and reading those "
-            f"can execute anything; pass them, as in load_policy(path, {needed[0]}=...), or, if "
-            f"you trust the file, trusted=True"
-        )
+    require_trust(needed, trusted)
     explores = "exploration" not in archive.objects
     is_read = trusted and bool(needed or not explores)
     objects = unpickle(archive) if is_read else {}

@@ -46,7 +46,6 @@ from sbdqn.errors import (
     NotReadyError,
     SbdqnError,
     SpaceError,
-    require,
     require_count,
 )
 from sbdqn.export import export_policy
@@ -60,6 +59,7 @@ from sbdqn.persistence import (
     PathOrFile,
     fitting,
     read_archive,
+    require_trust,
     restoring,
     unpickle,
     write_archive,
@@ -641,7 +641,7 @@ class DQN:
 
         Raises:
             CheckpointError: if a parameter cannot be described even by cloudpickle.
-            ConfigurationError: if `keep_last` is below 1.
+            ConfigurationError: if `keep_last` is no integer of at least 1.
             FileAccessError: if the file cannot be written.
 
         Example:
@@ -653,7 +653,7 @@ class DQN:
             500
         """
         if keep_last is not None:
-            require(keep_last >= 1, "keep_last", keep_last, "at least 1, or None")
+            require_count("keep_last", keep_last)
         if self._session is None:
             self._write_checkpoint(folder, keep_last)
         else:
@@ -762,12 +762,7 @@ class DQN:
                 f"trusted, and the constructor's parameters"
             )
         needed = [name for name in archive.objects if name not in parameters]
-        if needed and not trusted:
-            raise CheckpointError(
-                f"the parameters {', '.join(needed)} were saved as Python objects, and reading "
-                f"those can execute anything; pass them, as in {needed[0]}=..., or, if you trust "
-                f"the file, trusted=True"
-            )
+        require_trust(needed, trusted)
         saved_env = archive.parameters.get("env")
         if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
             raise CheckpointError(
@@ -822,10 +817,10 @@ class DQN:
         # What the caller chose is judged by itself: what is wrong later is the archive's fault.
         cls("MlpPolicy", env, device=device, **parameters)
         archive = from_sb3.read_sb3(path, parameters)
-        with from_sb3.importing():
+        with restoring():
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
-        with from_sb3.importing():
+        with restoring():
             archive.fill(model._built())
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()
@@ -1212,7 +1207,9 @@ class DQN:
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
         self.ep_info_buffer.extend(state["episodes"])
         self.ep_success_buffer.extend(state["successes"])
-        self._kept_by_callbacks, self._callbacks_go_on = state["callbacks"], True
+        # Copies: a view of the file would keep it on the disk after it is deleted.
+        self._kept_by_callbacks = copy.deepcopy(state["callbacks"])
+        self._callbacks_go_on = True
         if state["own_loop"] is not None:
             self._verbs().load_state_dict(state["own_loop"])
         if state["stepper"] is None:

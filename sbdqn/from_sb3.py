@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,10 +17,10 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from sbdqn.assembly import Parts
-from sbdqn.errors import CheckpointError, ConfigurationError, SpaceError
+from sbdqn.errors import CheckpointError, SpaceError
 from sbdqn.networks import SB3Features
 from sbdqn.observations import parts_of
-from sbdqn.persistence import PathOrFile, restoring, source_of
+from sbdqn.persistence import PathOrFile, source_of
 from sbdqn.sb3_settings import SB3Settings, read_json
 from sbdqn.torch_file import read_torch_file, stored_members
 
@@ -105,16 +104,6 @@ def read_sb3(path: PathOrFile, given: Mapping[str, Any]) -> SB3Model:
         (settings.optimizer_class, _accumulated(optimizer)),
         settings.counts(),
     )
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Within the block, whatever does not fit is the archive's fault: a `CheckpointError`."""
-    try:
-        with restoring():
-            yield
-    except (ConfigurationError, SpaceError, OverflowError) as error:
-        raise CheckpointError(f"{_ARCHIVE} does not fit, or is damaged: {error}") from error
 
 
 def require_actions_from_zero(space: spaces.Discrete) -> None:

@@ -16,7 +16,7 @@ import io
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
@@ -33,6 +33,7 @@ from sbdqn.errors import (
     SbdqnError,
 )
 from sbdqn.replacement import complete_or_absent
+from sbdqn.stored_zip import stored_infos
 from sbdqn.strict_json import MOST_BYTES, from_json, to_json
 from sbdqn.tensor_member import TensorWriter, map_tensors, read_tensors
 
@@ -146,6 +147,20 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
         if not isinstance(state, dict):
             raise CheckpointError(f"the archive is damaged: its state is a {type(state).__name__}")
         return Archive(parameters, tuple(objects), state, *pickled)
+
+
+def require_trust(objects: Sequence[str], trusted: bool) -> None:
+    """Refuse to read parameters that only Python can describe.
+
+    Raises:
+        CheckpointError: if there are some, and the file is not trusted.
+    """
+    if objects and not trusted:
+        raise CheckpointError(
+            f"the parameters {', '.join(objects)} were saved as Python objects, and reading those "
+            f"can execute anything; pass them, as in {objects[0]}=..., or, if you trust the "
+            f"file, trusted=True"
+        )
 
 
 def unpickle(archive: Archive) -> dict[str, Any]:
@@ -314,16 +329,7 @@ class _Members:
     def __init__(self, source: IO[bytes], archive: zipfile.ZipFile) -> None:
         self._source = source
         self._archive = archive
-        self._infos = {info.filename: info for info in archive.infolist()}
-        if len(self._infos) != len(archive.infolist()):
-            raise CheckpointError("the archive is damaged: it has a member twice")
-        file_bytes = source.seek(0, os.SEEK_END)
-        for info in self._infos.values():
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise CheckpointError("it is no archive of sbdqn: it is compressed")
-            file_bytes -= info.file_size
-        if file_bytes < 0:
-            raise CheckpointError("the archive is damaged: its members are larger than the file")
+        self._infos = stored_infos(archive, source)
 
     def __contains__(self, name: str) -> bool:
         return name in self._infos

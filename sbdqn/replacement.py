@@ -31,7 +31,7 @@ def complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: if it cannot be written.
     """
-    _remove_abandoned(final)
+    remove_abandoned(final.parent, re.escape(final.name))
     with _temporary(final) as (descriptor, temporary):
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -78,19 +78,24 @@ def _make_temporary(final: Path) -> tuple[int, Path]:
     return descriptor, Path(name)
 
 
-def _remove_abandoned(final: Path) -> None:
-    """Remove the temporary files of this name whose writers live no longer."""
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove the temporary files whose writers live no longer.
+
+    Args:
+        folder: where they are, if it exists.
+        pattern: of the names that they were to have.
+    """
     if sys.platform == "win32":
         return
-    temporary = re.compile(re.escape(f".{final.name}.{_MARK}") + _RANDOM)
+    temporary = re.compile(rf"\.{pattern}\.{_MARK}{_RANDOM}")
     names: list[str] = []
     with suppress(OSError):  # one may write to folders that one may not read
-        names = os.listdir(final.parent)
+        names = os.listdir(folder)
     for name in filter(temporary.fullmatch, names):
         # It may be somebody else's, or somebody else may have removed it.
-        with suppress(OSError), open(final.parent / name, "rb") as file:
+        with suppress(OSError), open(folder / name, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(final.parent / name)
+            os.unlink(folder / name)
 
 
 def _sync(folder: Path) -> None:

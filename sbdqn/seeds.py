@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,8 @@ class Seeds(NamedTuple):
     @property
     def entropy(self) -> int:
         """The number that they stand for, where none was given too."""
-        entropy = self.env.entropy
-        assert isinstance(entropy, int)
-        return entropy
+        entropy: Any = self.env.entropy  # which may be an integer of NumPy's, as it was given
+        return int(entropy)
 
     def after(self, num_timesteps: int) -> Seeds:
         """The same, but for environments that begin anew, and not as at first."""

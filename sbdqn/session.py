@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from sbdqn.callbacks import (
@@ -18,7 +18,7 @@ from sbdqn.callbacks import (
     TargetUpdate,
     as_callbacks,
 )
-from sbdqn.callbacks.base import described, overrides, restore
+from sbdqn.callbacks.base import described, overrides, restore, restore_all
 from sbdqn.errors import add_note
 from sbdqn.interrupts import on_interrupt
 from sbdqn.training import StepResult
@@ -94,8 +94,7 @@ class LearnSession:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the callbacks go on where `state_dict` was called."""
-        for callback, description in zip_longest(self._given, state["callbacks"]):
-            restore(callback, description)
+        restore_all(self._given, state["callbacks"])
         restore(self._log_metrics, state["log"])
 
     def between_steps(self, write: Callable[[], None]) -> None:

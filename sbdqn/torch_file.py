@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sbdqn.errors import CheckpointError
 from sbdqn.inert_pickle import Name, read_pickle
+from sbdqn.stored_zip import stored_infos
 
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -55,25 +56,21 @@ def read_torch_file(content: bytes) -> Any:
 
 
 def stored_members(file: IO[bytes], what: str) -> dict[str, bytes]:
-    """The members of a zip that compresses nothing: together no more than the file.
+    """The members of a zip that compresses nothing.
 
     Raises:
         CheckpointError: if it is damaged, or another kind of zip.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if any(each.compress_type != zipfile.ZIP_STORED for each in members):
-                raise CheckpointError(f"{what} is compressed, so it was not written as such")
-            if sum(each.file_size for each in members) > file.seek(0, io.SEEK_END):
-                raise CheckpointError(f"{what} is damaged: its members are larger than itself")
-            return {each.filename: archive.read(each) for each in members}
+            infos = stored_infos(archive, file)
+            return {name: archive.read(info) for name, info in infos.items()}
     except (
         *(zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError),
         *(NotImplementedError, RuntimeError, ValueError, OverflowError),
     ) as error:
         if isinstance(error, CheckpointError):
-            raise
+            raise CheckpointError(f"{what} cannot be read: {error}") from error
         raise CheckpointError(f"{what} is no readable zip archive: {error}") from error
 
 

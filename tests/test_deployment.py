@@ -306,7 +306,7 @@ def test_python_objects_that_act_are_passed_or_trusted(
     expected = model.q_values(obs)
     require_close(load_policy(file, trusted=True).q_values(obs), expected)
     monkeypatch.setattr(deployment, "unpickle", lambda archive: pytest.fail("unpickled"))
-    with pytest.raises(CheckpointError, match=rf"load_policy\(path, {name}=\.\.\.\).*trusted=True"):
+    with pytest.raises(CheckpointError, match=rf"as in {name}=\.\.\..*trusted=True"):
         load_policy(file)
     require_close(load_policy(file, **{name: instead}).q_values(obs), expected)
     trusted = load_policy(file, trusted=True, **{name: instead})

@@ -20,7 +20,7 @@ ROOT = Path(sbdqn.__file__).parent
 # Every module or package stands on one level, and imports from lower levels only.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "replacement", "representation", "seeds"),  # nothing of ours below
-    ("types", "logger", "strict_json", "checkpoint", "inert_pickle"),
+    ("types", "logger", "strict_json", "stored_zip", "checkpoint", "inert_pickle"),
     ("observations", "memory", "tensor_member", "torch_file"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),

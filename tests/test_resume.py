@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from gymnasium.utils import EzPickle
@@ -155,8 +156,20 @@ def test_every_recipe_resumes_in_another_process_bit_for_bit(n_envs: int, tmp_pa
         (CountingEnv, "MlpPolicy", {"learning_rate": lambda left: 1e-3 * left}),
         (CountingEnv, "MlpPolicy", {"exploration": "boltzmann"}),
         (CountingEnv, "MlpPolicy", {"seed": None}),
+        (CountingEnv, "MlpPolicy", {"seed": np.int64(7)}),
     ],
-    ids=["dict", "frames", "statistics", "short", "episodes", "rounds", "rate", "soft", "seedless"],
+    ids=[
+        "dict",
+        "frames",
+        "statistics",
+        "short",
+        "episodes",
+        "rounds",
+        "rate",
+        "soft",
+        "seedless",
+        "seed",
+    ],
 )
 def test_everything_that_moves_goes_on(
     env: Any, policy: str, parameters: dict[str, Any], n_envs: int, tmp_path: Path
@@ -455,6 +468,18 @@ def test_the_newest_is_resumed_even_if_the_clock_began_anew(tmp_path: Path) -> N
     assert DQN.resume(tmp_path / names[0]).num_timesteps == 30
 
 
+def test_what_a_killed_writer_left_is_removed_at_whatever_timesteps_it_was(tmp_path: Path) -> None:
+    model = small().learn(20)
+    left = tmp_path / ".checkpoint_000001_19_steps.zip.sbdqn-abcd1234"
+    others = [tmp_path / f".{name}.sbdqn-abcd1234" for name in ("model.zip", "checkpoint.zip")]
+    for path in (left, *others):
+        path.touch()
+    model.save_checkpoint(tmp_path)
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint_000001_20_steps.zip"]
+
+
 def test_numbers_are_not_compared_as_text(tmp_path: Path) -> None:
     small().learn(20).save_checkpoint(tmp_path)
     (only,) = checkpoints_in(tmp_path)
@@ -475,9 +500,9 @@ def test_the_last_ones_are_kept_and_all_else_is_left_alone(tmp_path: Path) -> No
         model.save_checkpoint(tmp_path, keep_last=2)
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == ["checkpoint_000003_30_steps.zip", "checkpoint_000004_30_steps.zip", "mine.zip"]
-    for count in (0, -1):
-        with pytest.raises(ConfigurationError, match="keep_last must be at least 1"):
-            model.save_checkpoint(tmp_path, keep_last=count)
+    for count in (0, -1, 1.5, "2"):
+        with pytest.raises(ConfigurationError, match="keep_last must be an integer of at least 1"):
+            model.save_checkpoint(tmp_path, keep_last=count)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_written_ends_training_with_the_reason(tmp_path: Path) -> None:
@@ -573,6 +598,17 @@ def test_callbacks_go_on_where_they_were(tmp_path: Path, caplog: pytest.LogCaptu
     third = Counting()
     again.learn(10, callback=third)
     assert third.count < 20
+
+
+def test_what_a_model_keeps_of_callbacks_does_not_change_with_them(tmp_path: Path) -> None:
+    evaluation = EvalCallback(CountingEnv, eval_freq=20, verbose=0)
+    model = small().learn(40, callback=evaluation)
+    small().learn(40, callback=evaluation)
+    assert len(evaluation.evaluations_timesteps) > 2
+    model.save_checkpoint(tmp_path)
+    fresh = EvalCallback(CountingEnv, eval_freq=20, verbose=0)
+    DQN.resume(tmp_path, trusted=True).learn(1, callback=fresh)
+    assert fresh.evaluations_timesteps == [20, 40]
 
 
 def test_a_callback_that_is_not_the_one_that_was_there_begins_anew(

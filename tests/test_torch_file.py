@@ -243,7 +243,7 @@ def test_members_that_are_larger_than_their_file_are_not_read() -> None:
             again.filename = f"b{n}"
             archive.filelist.append(again)
             archive.NameToInfo[again.filename] = again
-    with pytest.raises(CheckpointError, match="larger than itself"):
+    with pytest.raises(CheckpointError, match="larger than the file"):
         stored_members(file, "the file")
 
 

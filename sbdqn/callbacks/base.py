@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -170,8 +171,8 @@ def overrides(callback: BaseCallback, event: str, than: type[BaseCallback] = Bas
 
 
 def described(callback: BaseCallback) -> dict[str, Any]:
-    """A callback's state, and whose it is."""
-    return {"class": type(callback).__name__, "state": callback.state_dict()}
+    """A copy of a callback's state, and whose it is."""
+    return {"class": type(callback).__name__, "state": copy.deepcopy(callback.state_dict())}
 
 
 def restore(callback: BaseCallback | None, description: Mapping[str, Any] | None) -> None:
@@ -192,6 +193,14 @@ def restore(callback: BaseCallback | None, description: Mapping[str, Any] | None
             kept or "no callback",
             given or "none",
         )
+
+
+def restore_all(
+    callbacks: Sequence[BaseCallback], descriptions: Sequence[Mapping[str, Any]]
+) -> None:
+    """Give callbacks the states of those that stood in their places."""
+    for callback, description in zip_longest(callbacks, descriptions):
+        restore(callback, description)
 
 
 class EventCallback(BaseCallback):
@@ -285,8 +294,7 @@ class CallbackList(BaseCallback):
         return {"callbacks": [described(callback) for callback in self.callbacks]}
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for callback, description in zip_longest(self.callbacks, state["callbacks"]):
-            restore(callback, description)
+        restore_all(self.callbacks, state["callbacks"])
 
     def _on_rollout_start(self) -> None:
         for callback in self._of_rollout_start:

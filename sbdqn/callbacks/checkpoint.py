@@ -8,7 +8,7 @@ from typing import Any
 
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
-from sbdqn.errors import require
+from sbdqn.errors import require_count
 
 
 class CheckpointCallback(BaseCallback):
@@ -49,7 +49,7 @@ class CheckpointCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         if keep_last is not None:
-            require(keep_last >= 1, "keep_last", keep_last, "at least 1, or None")
+            require_count("keep_last", keep_last)
         self.save_freq = save_freq
         self.save_path = Path(save_path)
         self.name_prefix = name_prefix
@@ -57,7 +57,7 @@ class CheckpointCallback(BaseCallback):
         self.resumable = resumable
         self.keep_last = keep_last
         self._every = Every(save_freq)
-        self._written: dict[str, list[str]] = {}  # by kind, the oldest first
+        self._written: dict[str, list[str]] = {}  # what is to be kept, by kind, the oldest first
 
     def _init_callback(self) -> None:
         self.save_path.mkdir(parents=True, exist_ok=True)
@@ -88,9 +88,11 @@ class CheckpointCallback(BaseCallback):
         name = f"{self.name_prefix}_{kind}{self.num_timesteps}_steps.zip"
         write(self.save_path / name)
         self._say(self.save_path / name)
+        if self.keep_last is None:
+            return
         written = self._written.setdefault(kind, [])
         written.append(name)
-        while self.keep_last is not None and len(written) > self.keep_last:
+        while len(written) > self.keep_last:
             (self.save_path / written.pop(0)).unlink(missing_ok=True)
 
     def _say(self, what: object) -> None:

@@ -66,6 +66,22 @@ def test_only_the_highest_verbosity_prints(
     assert str(tmp_path / "rl_model_20_steps.zip") in printed
 
 
+def test_the_last_ones_of_each_kind_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "rl_model_5_steps.zip").touch()  # somebody else's
+    callback = CheckpointCallback(10, tmp_path, save_replay_buffer=True, keep_last=2)
+    small(**ENDLESS).learn(45, callback=callback)
+    assert names(tmp_path) == [
+        "rl_model_30_steps.zip",
+        "rl_model_40_steps.zip",
+        "rl_model_5_steps.zip",
+        "rl_model_replay_buffer_30_steps.zip",
+        "rl_model_replay_buffer_40_steps.zip",
+    ]
+    for count in (0, -1, 1.5):
+        with pytest.raises(ConfigurationError, match="keep_last must be an integer of at least 1"):
+            CheckpointCallback(10, tmp_path, keep_last=count)  # type: ignore[arg-type]
+
+
 def test_a_second_learn_goes_on_saving(tmp_path: Path) -> None:
     callback = CheckpointCallback(10, tmp_path)
     small(**ENDLESS).learn(15, callback=callback).learn(7, callback=callback)
