@@ -170,3 +170,19 @@ class DictChainEnv(ChainEnv):
     @staticmethod
     def parts(state: Any) -> Any:
         return {"high": np.maximum(state, 2) - 2, "low": np.minimum(state, 2)}
+
+
+class AnyObsEnv(gym.Env[Any, Any]):
+    """Random observations of any space; an episode ends after 7 steps."""
+
+    def __init__(self, space: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = space, actions
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return self.observation_space.sample(), 1.0, self.t == 7, False, {}

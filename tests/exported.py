@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import Space, spaces
+from torch import Tensor, nn
 
 from sbdqn.observations import apply
 
@@ -34,6 +35,18 @@ class Resting(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         return self.observation_space.sample(), {}
+
+
+class Body(nn.Module):
+    """One that only Python can describe; doubles what it sees."""
+
+    features = 4
+
+    def __init__(self, space: Space[Any]) -> None:
+        super().__init__()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return 2.0 * obs
 
 
 def outputs_of(file: Path, obs: Any) -> tuple[Any, Any]:

@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -26,24 +25,16 @@ from sbdqn.heads import Categorical, ImplicitQuantile
 from sbdqn.persistence import FORMAT_VERSION
 from sbdqn.replay import Prioritized
 from sbdqn.schedules import Exponential, Linear
+from tests.environments import AnyObsEnv
 
 DATA = Path(__file__).parent / "data"
 
 
-class OfSpace(gym.Env[Any, Any]):
-    """Random observations; an episode ends after 7 steps."""
+class OfSpace(AnyObsEnv):
+    """Random observations of a space, and three actions."""
 
     def __init__(self, space: spaces.Space[Any]) -> None:
-        self.observation_space, self.action_space = space, spaces.Discrete(3, start=2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.t = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.t += 1
-        return self.observation_space.sample(), float(action), self.t == 7, False, {}
+        super().__init__(space, spaces.Discrete(3, start=2))
 
 
 PARTS = spaces.Dict(

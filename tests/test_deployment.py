@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import Space, spaces
-from torch import Tensor, nn
 
 from sbdqn import DQN, CnnPolicy, MlpPolicy, MultiInputPolicy, deployment, load_policy
 from sbdqn.errors import (
@@ -35,7 +34,7 @@ from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
 from sbdqn.protocols import PolicySpec
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
-from tests.exported import PARTS, PICTURE, START, TUPLE, VECTOR, Resting, outputs_of
+from tests.exported import PARTS, PICTURE, START, TUPLE, VECTOR, Body, Resting, outputs_of
 
 NETWORKS: dict[str, tuple[PolicySpec, Space[Any]]] = {
     "vector": (MlpPolicy((8, 8)), VECTOR),
@@ -67,18 +66,6 @@ def require_close(given: Any, expected: Any) -> None:
 def one_of(space: Space[Any], seed: int = 0) -> Any:
     space.seed(seed)
     return space.sample()
-
-
-class Body(nn.Module):
-    """One that only Python can describe."""
-
-    features = 4
-
-    def __init__(self, space: Space[Any]) -> None:
-        super().__init__()
-
-    def forward(self, obs: Tensor) -> Tensor:
-        return 2.0 * obs
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,8 @@ from sbdqn.logger import KVWriter, Logger
 from sbdqn.schedules import Linear
 from sbdqn.types import Purpose
 from tests.environments import ChainEnv, CountingEnv
+from tests.warnings_of_workers import FORK
 
-FORK = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
 ENDLESS: dict[str, Any] = {"env_kwargs": {"lengths": (1000,)}}
 
 

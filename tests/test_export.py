@@ -35,6 +35,7 @@ from tests.exported import (
     START,
     TUPLE,
     VECTOR,
+    Body,
     Resting,
     outputs_of,
 )
@@ -227,18 +228,6 @@ def test_a_model_in_the_middle_of_learning_is_exported_as_it_acts(
 
 
 # Bodies of your own -----------------------------------------------------------------------
-
-
-class Body(nn.Module):
-    """Doubles what it sees."""
-
-    features = 4
-
-    def __init__(self, space: Space[Any]) -> None:
-        super().__init__()
-
-    def forward(self, obs: Tensor) -> Tensor:
-        return 2.0 * obs
 
 
 class BodyWithModes(Body):

@@ -21,16 +21,9 @@ from sbdqn import DQN, MlpPolicy, evaluate_policy
 from sbdqn.callbacks import EvalCallback
 from sbdqn.envs.faults import start_workers
 from sbdqn.errors import SpaceError, WorkerError
+from tests.warnings_of_workers import FAULT, FORK
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-    ),
-    pytest.mark.filterwarnings(
-        r"ignore:.*(Received the following error from Worker|Raising the last exception|Traceback)"
-        r":UserWarning"
-    ),
-]
+pytestmark = [FORK, FAULT]
 
 SPACE = spaces.Box(0, 255, (3,), np.uint8)
 GOOD = np.zeros(3, np.uint8)

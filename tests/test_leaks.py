@@ -10,10 +10,9 @@ import psutil
 import pytest
 
 from sbdqn import DQN, MlpPolicy
+from tests.warnings_of_workers import FORK
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+pytestmark = FORK
 
 MEGABYTE = 10**6
 

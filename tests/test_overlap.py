@@ -21,16 +21,9 @@ from sbdqn.envs import FaultReporting
 from sbdqn.errors import NotReadyError, WorkerError
 from sbdqn.exploration import EpsilonGreedy
 from tests.environments import CountingEnv
+from tests.warnings_of_workers import FAULT, FORK
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-    ),
-    pytest.mark.filterwarnings(
-        r"ignore:.*(Received the following error from Worker|Raising the last exception|Traceback)"
-        r":UserWarning"
-    ),
-]
+pytestmark = [FORK, FAULT]
 
 
 class Sleepy(CountingEnv):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -47,25 +46,9 @@ from sbdqn.errors import (
     SpaceError,
 )
 from sbdqn.types import Row
-from tests.environments import ChainEnv, CountingEnv
+from tests.environments import AnyObsEnv, ChainEnv, CountingEnv
 
 OBSERVATIONS = [[0.0, 1.0, 2.0], [0.0, 5.0, 1.0], [3.0, 0.0, 7.0]]
-
-
-class AnyObsEnv(gym.Env[Any, Any]):
-    """Random observations of any space; an episode ends after 7 steps."""
-
-    def __init__(self, space: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
-        self.observation_space, self.action_space = space, actions
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.t = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.t += 1
-        return self.observation_space.sample(), 1.0, self.t == 7, False, {}
 
 
 def small(**parameters: Any) -> DQN:

@@ -44,6 +44,7 @@ from sbdqn.memory import Memory
 from sbdqn.schedules import Linear
 from tests.callbacks.models import Memory as Output, small
 from tests.environments import CountingEnv, DictCountingEnv, PictureEnv
+from tests.warnings_of_workers import FORK
 
 TOTAL, SAVED_AT = 160, 120
 FEW = {"buffer_size": 100, "learning_starts": 60, "seed": 0, "device": "cpu"}  # the ring is full
@@ -373,9 +374,7 @@ class Holding(CountingEnv):
         self.lock = Lock()
 
 
-@pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+@FORK
 @pytest.mark.parametrize(
     ("env", "parameters", "reason"),
     [

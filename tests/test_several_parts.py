@@ -27,10 +27,9 @@ from tests.environments import (
     PictureEnv,
     TupleCountingEnv,
 )
+from tests.warnings_of_workers import FORK
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+pytestmark = FORK
 KINDS: list[Any] = [DictCountingEnv, TupleCountingEnv]
 MODES = list(AutoresetMode)
 

@@ -27,17 +27,9 @@ from sbdqn.callbacks import EvalCallback
 from sbdqn.envs import FaultReporting, faults
 from sbdqn.errors import ConfigurationError, NotReadyError, SbdqnError, WorkerError
 from tests.environments import CountingEnv
+from tests.warnings_of_workers import FAULT, FORK
 
-pytestmark = [
-    pytest.mark.filterwarnings(
-        r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-    ),
-    # gymnasium writes the worker's traceback as a warning before it raises.
-    pytest.mark.filterwarnings(
-        r"ignore:.*(Received the following error from Worker|Raising the last exception|Traceback)"
-        r":UserWarning"
-    ),
-]
+pytestmark = [FORK, FAULT]
 
 
 class BrokenEnv(CountingEnv):

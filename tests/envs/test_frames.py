@@ -17,10 +17,9 @@ from sbdqn.errors import ConfigurationError
 from sbdqn.memory import Memory
 from sbdqn.protocols import ObservationPart
 from tests.environments import CountingEnv, DictCountingEnv, PictureEnv
+from tests.warnings_of_workers import FORK
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+pytestmark = FORK
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
 

@@ -18,10 +18,9 @@ from sbdqn.envs import make_vector_env, reward_threshold
 from sbdqn.envs.in_process import InProcessVectorEnv
 from sbdqn.errors import ConfigurationError, SpaceError
 from tests.environments import ChainEnv, CountingEnv
+from tests.warnings_of_workers import FORK
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+pytestmark = FORK
 
 
 class CountingVectorEnv(VectorEnv[Any, Any, Any]):

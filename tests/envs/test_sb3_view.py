@@ -14,10 +14,9 @@ from sbdqn import DQN, MlpPolicy
 from sbdqn.envs import SB3View
 from sbdqn.errors import MissingMethodError, WorkerError
 from tests.environments import CountingEnv
+from tests.warnings_of_workers import FORK
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:This process .* is multi-threaded, use of fork\(\):DeprecationWarning"
-)
+pytestmark = FORK
 
 
 class PaintingEnv(CountingEnv):
