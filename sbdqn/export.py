@@ -348,14 +348,13 @@ def _input_names(obs: Arrays | Tensors) -> list[str]:
 
 def _require_onnx() -> None:
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
             "export to ONNX needs onnx and onnxruntime; install them with: "
             "pip install 'sbdqn[onnx]'"
         ) from error
-    del onnx
 
 
 _FORMATS = {
