@@ -86,6 +86,7 @@ def build_parts(
         learning_rate,
         seeds.exploration,
     )
+    trainer.nonfinite.policy = parameters["on_nonfinite"]
     learner.set_optimizer(
         policy_spec.build_optimizer(learner.flat, value_at(learning_rate, trainer.clock))
     )

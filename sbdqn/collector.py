@@ -12,6 +12,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from sbdqn.errors import NonFiniteError
 from sbdqn.networks import QNetwork, q_of
+from sbdqn.nonfinite import NonFinite, require_finite_observations, require_finite_rewards
 from sbdqn.observations import apply, take
 from sbdqn.protocols import Background, Exploration, Outcome
 from sbdqn.types import (
@@ -26,7 +27,6 @@ from sbdqn.types import (
 )
 
 _OF_OPEN_EPISODES = ("resets_itself", "first", "reward_sum", "begun")  # arrays (E,)
-_LARGEST_REWARD = float(np.finfo(np.float32).max)
 
 ToStored: TypeAlias = Callable[[Any], Any]
 """From what an environment returns to observations (E, ...) as they are stored."""
@@ -50,6 +50,7 @@ class Stepper:
         to_stored: brings its observations into their stored form; must copy,
             because environments may reuse their arrays.
         background: begins and ends its steps, if it can step in the background.
+        nonfinite: what is done about observations and rewards that are not finite.
 
     Attributes:
         infos: of the last step, as the environment returned them.
@@ -63,12 +64,14 @@ class Stepper:
         env: VectorEnv[Any, Any, Any],
         to_stored: ToStored,
         background: Background | None = None,
+        nonfinite: NonFinite | None = None,
     ) -> None:
         self.env = env
         self.n_envs = env.num_envs
         self.background = background
         self._mode = env.metadata["autoreset_mode"]
         self._to_stored = to_stored
+        self._nonfinite = nonfinite or NonFinite()
         self.action_start = int(env.single_action_space.start)  # type: ignore[attr-defined]
         self._obs: Any = None
         self._everywhere = np.ones(self.n_envs, dtype=np.bool_)
@@ -86,7 +89,7 @@ class Stepper:
     def reset(self, seed: int | None = None) -> None:
         """Begin new episodes everywhere; open ones are abandoned."""
         obs, self.infos = self.env.reset(seed=seed)
-        self._obs = self._to_stored(obs)
+        self._obs = self._kept(obs, step=0)
         self._resets_itself = np.zeros(self.n_envs, dtype=np.bool_)
         self._some_reset = self._all_reset = False
         self._first = np.ones(self.n_envs, dtype=np.bool_)
@@ -166,12 +169,16 @@ class Stepper:
             What happened, and the episodes that ended.
 
         Raises:
-            NonFiniteError: if an environment returns a NaN or infinite reward.
+            NonFiniteError: if an environment returns a NaN or infinite reward or
+                observation, unless `nonfinite` tolerates it.
         """
         before = self._obs
         obs, reward, terminated, truncated, self.infos = self._finish()
-        after = self._to_stored(obs)
-        require_finite(reward)
+        after = self._kept(obs, self.steps + 1)
+        try:
+            require_finite_rewards(reward, self.steps + 1)
+        except NonFiniteError as error:
+            self._nonfinite.tolerate("reward", error)
         ended = terminated | truncated
         valid = self._everywhere
         if self._some_reset:
@@ -185,7 +192,7 @@ class Stepper:
         some_ended = bool(np.count_nonzero(ended))
         next_obs = after
         if some_ended and self._mode is AutoresetMode.SAME_STEP:
-            next_obs = self._to_stored(self._true_successors(obs, ended))
+            next_obs = self._kept(self._true_successors(obs, ended), self.steps)
         row = Row(before, self._action, reward, next_obs, terminated, truncated, self._first, valid)
         episodes = self._take_ended(ended) if some_ended else []
         if some_ended and self._mode is AutoresetMode.DISABLED:
@@ -198,6 +205,15 @@ class Stepper:
         else:
             self._first = ended
         return row, episodes
+
+    def _kept(self, obs: Any, step: int) -> Any:
+        """An environment's observations (E, ...) as they are stored."""
+        stored = self._to_stored(obs)
+        try:
+            require_finite_observations(stored, step)
+        except NonFiniteError as error:
+            self._nonfinite.tolerate("observation", error)
+        return stored
 
     def _finish(self) -> Outcome:
         self.is_stepping = False
@@ -220,7 +236,7 @@ class Stepper:
 
     def _reset_where(self, ended: BoolArray) -> Any:
         obs, _ = self.env.reset(options={"reset_mask": ended.copy()})
-        return self._to_stored(obs)
+        return self._kept(obs, step=0)
 
     def _take_ended(self, ended: BoolArray) -> list[Episode]:
         # Before gymnasium 1.4 its wrapper of a vector environment errs under SAME_STEP.
@@ -311,23 +327,3 @@ def _success(infos: Mapping[str, Any], env: int, mode: AutoresetMode) -> bool | 
     if "is_success" not in infos or not infos.get("_is_success", np.ones(env + 1))[env]:
         return None
     return bool(infos["is_success"][env])
-
-
-def require_finite(reward: Array) -> None:
-    """Refuse rewards (E,) that would ruin the weights.
-
-    Raises:
-        NonFiniteError: if one is NaN or infinite.
-    """
-    # Numbers of Python's are summed without a warning, and for a few environments sooner.
-    if sum(map(abs, reward.tolist())) <= _LARGEST_REWARD:  # not so for NaN
-        return
-    # As an array's float64, since NumPy would round a number of Python's to float16.
-    fits = np.abs(reward) <= np.float64(_LARGEST_REWARD)
-    if np.count_nonzero(fits) < len(reward):
-        wrong = {int(env): float(reward[env]) for env in np.flatnonzero(~fits)}
-        raise NonFiniteError(
-            f"the reward is not finite as a float32, by environment index: {wrong}; it would ruin "
-            f"the weights, so the step was not stored; look for a division by zero or an "
-            f"overflow in the environment's reward"
-        )

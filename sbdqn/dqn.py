@@ -52,6 +52,7 @@ from sbdqn.export import export_policy
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import QNetwork
+from sbdqn.nonfinite import OnNonFinite
 from sbdqn.own_loop import OwnLoop
 from sbdqn.parameters import CHECKS, Parameter, validate
 from sbdqn.persistence import (
@@ -150,6 +151,10 @@ class DQN:
         threads: that torch and NumPy use while the model learns: a number, None for as
             many as they use anyway, or `"auto"` for one where more would not pay, with
             small networks on the CPU. Afterwards they use as many as before.
+        on_nonfinite: what is done about rewards, observations and losses that are NaN or
+            infinite: `"raise"` an error, before such a step is stored; `"warn"` in the log,
+            at the first, the tenth, the hundredth; or `"ignore"` them. The last two learn
+            from them, which ruins the weights.
 
     Raises:
         ConfigurationError: if a parameter is out of its range.
@@ -191,6 +196,7 @@ class DQN:
     compile = Parameter[bool]()
     overlap = Parameter[bool]()
     threads = Parameter['int | Literal["auto"] | None']()
+    on_nonfinite = Parameter[OnNonFinite]()
 
     def __init__(
         self,
@@ -229,6 +235,7 @@ class DQN:
         compile: bool = False,
         overlap: bool = True,
         threads: int | Literal["auto"] | None = "auto",
+        on_nonfinite: OnNonFinite = "raise",
     ) -> None:
         given = locals()
         for name in ("load", "resume", "from_sb3"):
@@ -450,7 +457,8 @@ class DQN:
             ConfigurationError: if an argument is out of range, or the replay
                 does not fit into memory.
             NotReadyError: if the model has no environment, or nothing is left.
-            NonFiniteError: if a reward or the loss is NaN or infinite.
+            NonFiniteError: if a reward, an observation or the loss is NaN or infinite,
+                and `on_nonfinite` is `"raise"`.
             WorkerError: if an environment's worker process fails.
 
         Example:
@@ -1117,7 +1125,7 @@ class DQN:
             env = FaultReporting(self.env)
             background = env.background if self.overlap else None
             self._collector = Collector(
-                Stepper(env, adapter.stored, background),
+                Stepper(env, adapter.stored, background, self.trainer.nonfinite),
                 policy.q_net,
                 int(self.action_space.n),
             )

@@ -20,6 +20,7 @@ from sbdqn.envs import (
     split_infos,
 )
 from sbdqn.errors import ConfigurationError, add_note
+from sbdqn.nonfinite import NonFinite, OnNonFinite
 from sbdqn.types import Episode
 
 StepCallback = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
@@ -47,6 +48,10 @@ class Trainee(Protocol):
 
     def abandon_episodes(self) -> None:
         """Begin the next use of the training environment with a reset."""
+
+    @property
+    def on_nonfinite(self) -> OnNonFinite:
+        """What is done about rewards and observations that are not finite."""
 
 
 @overload
@@ -119,6 +124,8 @@ def evaluate_policy(
     Raises:
         ConfigurationError: if fewer than one episode is asked for.
         AssertionError: if the mean return is below `reward_threshold`.
+        NonFiniteError: if a reward or an observation is NaN or infinite, unless the
+            model's `on_nonfinite` says otherwise.
 
     Example:
         >>> from sbdqn import DQN
@@ -136,7 +143,8 @@ def evaluate_policy(
     vector_env = make_vector_env(env)
     try:
         discrete_actions(vector_env.single_action_space)
-        stepper = Stepper(FaultReporting(vector_env), deepcopy)
+        nonfinite = NonFinite(model.on_nonfinite if isinstance(model, Trainee) else "raise")
+        stepper = Stepper(FaultReporting(vector_env), deepcopy, nonfinite=nonfinite)
         with _noting_steps(stepper):
             episodes = _play(model, stepper, n_eval_episodes, deterministic, render, callback, seed)
     finally:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from sbdqn.callbacks import CallbackList
-from sbdqn.collector import require_finite
 from sbdqn.envs import actions_in
-from sbdqn.errors import SpaceError
+from sbdqn.errors import NonFiniteError, SpaceError
+from sbdqn.nonfinite import require_finite_observations, require_finite_rewards
 from sbdqn.observations import apply, rows_of, same_rows
 from sbdqn.session import shares_of, with_target_update
 from sbdqn.training import StepResult
-from sbdqn.types import Arrays, BoolArray, Row
+from sbdqn.types import Array, Arrays, BoolArray, Row
 
 if TYPE_CHECKING:
     from sbdqn.dqn import DQN
@@ -88,7 +88,7 @@ class OwnLoop:
                 raise SpaceError(
                     f"{name} has shape {given}, but with n_envs={n_envs} it must be {wanted}"
                 )
-        require_finite(rewards)
+        self._require_finite(rewards, before, after)
         row = Row(
             before,
             actions,
@@ -107,7 +107,7 @@ class OwnLoop:
     def train(self, gradient_steps: int) -> None:
         """Make gradient steps now."""
         self._model.trainer.update(gradient_steps, self)
-        self._model.learner.require_finite()
+        self._model.trainer.require_finite()
 
     def on_step(self, step: StepResult) -> bool:
         """Let the target network follow."""
@@ -127,6 +127,16 @@ class OwnLoop:
 
     def on_rollout_end(self) -> None:
         """The program's own business."""
+
+    def _require_finite(self, rewards: Array, before: Arrays, after: Arrays) -> None:
+        trainer = self._model.trainer
+        step = trainer.num_timesteps // len(rewards) + 1
+        try:
+            require_finite_rewards(rewards, step)
+            require_finite_observations(before, step)
+            require_finite_observations(after, step)
+        except NonFiniteError as error:
+            trainer.nonfinite.tolerate("reward or observation", error)
 
     def _begins_episode(self, obs: Arrays) -> BoolArray:
         """Where an observation does not continue the last transition."""

@@ -12,6 +12,7 @@ from sbdqn import specs
 from sbdqn.envs.making import VECTORIZATIONS
 from sbdqn.errors import ConfigurationError, is_integer, is_number
 from sbdqn.memory import Memory
+from sbdqn.nonfinite import ON_NONFINITE
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 
 Value = TypeVar("Value")
@@ -215,6 +216,7 @@ CHECKS: dict[str, Check] = {
     "compile": _boolean,
     "overlap": _boolean,
     "threads": _threads,
+    "on_nonfinite": _one_of(*ON_NONFINITE),
 }
 
 

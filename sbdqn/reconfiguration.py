@@ -119,6 +119,7 @@ def apply(parts: Parts, parameters: Mapping[str, Any], learn_steps: int | None) 
     trainer.cadence = resolve_cadence(parameters)
     trainer.learning_rate = specs.resolve_learning_rate(parameters)
     trainer.exploration = specs.resolve_exploration(parameters, learn_steps)
+    trainer.nonfinite.policy = parameters["on_nonfinite"]
     if trainer.has_replay:
         trainer.replay.gamma = parameters["gamma"]
 

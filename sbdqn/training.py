@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from sbdqn.collector import Collector
-from sbdqn.errors import NotReadyError
+from sbdqn.errors import NonFiniteError, NotReadyError
 from sbdqn.learner import Learner
+from sbdqn.nonfinite import NonFinite
 from sbdqn.protocols import AheadReplay, Exploration, Replay, Schedule, ahead, value_at
 from sbdqn.types import Batch, Clock, Episode, IntArray, Row
 
@@ -120,6 +121,7 @@ class Trainer:
             belongs between updates, like the target network's sync, falls due
             by this clock and so never depends on the number of environments.
         interrupted: whether the last `run` was ended by `interrupt`.
+        nonfinite: what is done about numbers that are not finite.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class Trainer:
         self.total_timesteps = 0
         self.settled = (0, 0)
         self.interrupted = False
+        self.nonfinite = NonFinite()
         self._experience = 0  # transitions that the replay was given
         self._due: list[Round] = []  # updates that the next step makes
         self._since_round = 0  # transitions that count towards the next round
@@ -246,6 +249,18 @@ class Trainer:
                 "transitions of an episode, or a whole episode, before training"
             )
         self._make([Round(self.num_timesteps, count)], hooks)
+
+    def require_finite(self) -> None:
+        """Check the last update; this waits for the device.
+
+        Raises:
+            NonFiniteError: if its loss or its gradient was NaN or infinite, unless
+                `nonfinite` tolerates it.
+        """
+        try:
+            self.learner.require_finite()
+        except NonFiniteError as error:
+            self.nonfinite.tolerate("loss", error)
 
     def state_dict(self) -> dict[str, Any]:
         """The clocks and the generator."""
@@ -373,7 +388,10 @@ class Trainer:
     def _learn_from(self, batches: Sequence[Batch], shares: Sequence[float]) -> None:
         losses = self.learner.update_several(batches, shares)
         for batch, loss in zip(batches, losses, strict=True):
-            self.replay.feedback(batch.index, loss.surprise)
+            try:
+                self.replay.feedback(batch.index, loss.surprise)
+            except NonFiniteError as error:
+                self.nonfinite.tolerate("surprise", error)
 
     def _moments(self, rounds: Sequence[Round]) -> Iterator[int]:
         """Up to which transition all updates have been made, after each update."""

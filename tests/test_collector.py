@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
-from sbdqn.collector import Collector, Stepper, require_finite
+from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import ObservationAdapter
 from sbdqn.errors import NonFiniteError
 from sbdqn.exploration import EpsilonGreedy, Greedy
@@ -442,26 +442,6 @@ def test_a_reward_that_is_not_finite_is_refused_with_its_environment(
     stepper.step(np.zeros(3, np.int64))
     with pytest.raises(NonFiniteError, match=re.escape(f"index: {{2: {wrong}}}")):
         stepper.step(np.zeros(3, np.int64))
-
-
-@pytest.mark.parametrize(
-    "rewards",
-    [
-        np.array([3e38, -3e38]),
-        np.array([3e38, -3e38], np.float32),
-        np.array([2**62, -(2**62)]),
-        np.array([True, False]),
-        np.zeros(0),
-    ],
-)
-def test_rewards_that_fit_a_float32_are_accepted_however_large(rewards: Any) -> None:
-    require_finite(rewards)
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
-def test_an_infinite_reward_is_refused_whatever_its_dtype(kind: Any) -> None:
-    with pytest.raises(NonFiniteError, match=re.escape("index: {1: -inf}")):
-        require_finite(np.array([1.0, -np.inf], kind))
 
 
 # -- choosing ------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ROOT = Path(sbdqn.__file__).parent
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupts", "replacement", "representation", "seeds"),  # nothing of ours below
     ("types", "logger", "strict_json", "stored_zip", "checkpoint", "inert_pickle"),
-    ("observations", "memory", "tensor_member", "torch_file"),
+    ("observations", "memory", "nonfinite", "tensor_member", "torch_file"),
     ("protocols",),
     ("schedules", "exploration", "backups", "heads", "networks", "replay", "envs"),
     ("update",),
@@ -41,7 +41,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # The order that the design promises for the core and what stands on it.
 PROMISED = (
     ("types",),
-    ("observations", "memory"),
+    ("observations", "memory", "nonfinite"),
     ("protocols",),
     ("heads", "backups", "networks", "replay", "exploration", "schedules"),
     ("update",),

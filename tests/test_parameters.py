@@ -121,6 +121,9 @@ RANGES: dict[str, Range] = {
         ["auto", None, 1, np.int64(4)],
         [0, -1, 1.0, True, "all"],
     ),
+    "on_nonfinite": Range(
+        "one of 'raise', 'warn', 'ignore'", ["raise", "warn", "ignore"], ["error", None, True]
+    ),
 }
 GOOD = [(name, value) for name, each in RANGES.items() for value in each.good]
 BAD = [(name, value) for name, each in RANGES.items() for value in each.bad]
@@ -179,6 +182,7 @@ OTHERS: dict[str, list[Any]] = {
     "compile": [True],
     "overlap": [False],
     "threads": [1, None],
+    "on_nonfinite": ["warn"],
 }
 CHOICES = [(name, value) for name, values in OTHERS.items() for value in values]
 

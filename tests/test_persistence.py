@@ -247,6 +247,7 @@ VALUES: dict[str, list[Any]] = {
     "compile": [True],
     "overlap": [False],
     "threads": [2, None],
+    "on_nonfinite": ["ignore"],
 }
 
 

@@ -52,7 +52,7 @@ class LogMetrics(BaseCallback):
         if self._dumped_at != self.model.num_timesteps:
             self.write()
         elif self._updates_at_dump != self.model.learner.n_updates:
-            self.model.learner.require_finite()
+            self.model.trainer.require_finite()
 
     def write(self) -> None:
         """Write all figures now.
@@ -66,7 +66,7 @@ class LogMetrics(BaseCallback):
         self._record_time()
         self._record_training()
         self.logger.dump(self.model.num_timesteps)
-        self.model.learner.require_finite()
+        self.model.trainer.require_finite()
 
     def _counter(self) -> int:
         return self.model.trainer.episodes if self._by_episodes else self.num_timesteps
