@@ -19,6 +19,7 @@ if _typing.TYPE_CHECKING:
         replay,
         schedules,
     )
+    from sbdqn.checking import check_env
     from sbdqn.deployment import load_policy
     from sbdqn.dqn import DQN
     from sbdqn.evaluation import evaluate_policy
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "backups",
     "callbacks",
+    "check_env",
     "envs",
     "errors",
     "evaluate_policy",
@@ -58,6 +60,7 @@ _HOME_OF = {
     "Memory": "memory",
     "MlpPolicy": "networks",
     "MultiInputPolicy": "networks",
+    "check_env": "checking",
     "evaluate_policy": "evaluation",
     "load_policy": "deployment",
 }

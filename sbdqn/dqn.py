@@ -23,6 +23,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from sbdqn import from_sb3, logger as logging, reconfiguration, specs
 from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
 from sbdqn.callbacks import LogInterval, MaybeCallback
+from sbdqn.checking import advice_before
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
 from sbdqn.collector import Collector, Stepper
 from sbdqn.envs import (
@@ -478,6 +479,9 @@ class DQN:
             self.ep_success_buffer.clear()
         if self._learn_steps is None:
             self._learn_steps = steps
+            policy = specs.resolve_policy(self._parameters)
+            for advice in advice_before(self.observation_space, policy, trainer.missing, steps):
+                _log.warning("%s", advice)
             trainer.exploration = specs.resolve_exploration(self._parameters, steps)
         self._open_log(tb_log_name, reset_num_timesteps)
         self._own_loop = None  # its episodes do not continue those of this call

@@ -303,7 +303,12 @@ class Trainer:
     @property
     def is_warming_up(self) -> bool:
         """Whether actions are random because nothing has been learned yet."""
-        return not self.learner.n_updates and self._missing() > 0
+        return not self.learner.n_updates and self.missing > 0
+
+    @property
+    def missing(self) -> int:
+        """Transitions still to be collected before the first update, at most 0 after it."""
+        return self.cadence.learning_starts - self._experience
 
     def settle(self, moment: int | None = None) -> None:
         """All updates due up to this transition, by default all, have been made."""
@@ -346,9 +351,6 @@ class Trainer:
         if self.is_warming_up:
             return collector.choose_at_random(self.rng)
         return collector.choose(self.exploration, self.clock, self.rng)
-
-    def _missing(self) -> int:
-        return self.cadence.learning_starts - self._experience
 
     def _make(self, rounds: Sequence[Round], hooks: Hooks) -> None:
         """Make the updates of these rounds."""
@@ -404,7 +406,7 @@ class Trainer:
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
         """The rounds of updates that `transitions` more have made due."""
-        counting = min(transitions, max(0, -self._missing()))
+        counting = min(transitions, max(0, -self.missing))
         if not counting:
             return []
         self._since_round += counting

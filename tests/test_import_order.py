@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("update",),
     ("compiled",),
     ("learner", "collector", "encoding", "sb3_settings"),
-    ("training", "policy", "evaluation", "persistence", "threads"),
+    ("training", "policy", "checking", "evaluation", "persistence", "threads"),
     ("callbacks", "export", "specs"),
     ("session", "assembly", "parameters", "recipes"),
     ("deployment", "own_loop", "reconfiguration", "from_sb3"),

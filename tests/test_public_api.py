@@ -36,6 +36,7 @@ PUBLIC = {
     "__version__",
     "backups",
     "callbacks",
+    "check_env",
     "envs",
     "errors",
     "evaluate_policy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,12 +16,14 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWra
 from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from sbdqn.envs.misfits import misfit
-from sbdqn.errors import SpaceError, WorkerError, add_note
+from sbdqn.errors import ConfigurationError, SpaceError, WorkerError, add_note
 from sbdqn.protocols import Background
 
 Result = TypeVar("Result")
 Fault: TypeAlias = tuple[int, type[BaseException], Any, str]
 """Index of the environment, type and message of its exception, traceback."""
+_OF_CALLS = re.compile(r"to unpack|unexpected keyword argument|positional argument")
+"""How Python says that a function takes, or returns, something else."""
 FAULT_SECONDS = 10.0  # that a fault may take from one process to another
 
 
@@ -224,6 +227,13 @@ def _placed(env: VectorEnv[Any, Any, Any], error: Exception) -> Exception:
     if index is not None:
         add_note(error, f"It came from environment {index} of {env.num_envs}.")
         return error
+    is_of_types = isinstance(error, (AttributeError, TypeError, ValueError))
+    if is_of_types and _OF_CALLS.search(str(error)):
+        return ConfigurationError(
+            f"an environment has not gymnasium's reset(*, seed=None, options=None) -> "
+            f"(observation, info), or step(action) -> (observation, reward, terminated, "
+            f"truncated, info): {error}"
+        )
     for index, observation in enumerate(env._env_obs):
         wrong = misfit(observation, env.single_observation_space)
         if wrong:
@@ -231,6 +241,8 @@ def _placed(env: VectorEnv[Any, Any, Any], error: Exception) -> Exception:
                 f"an observation of environment {index} {wrong}; the space is "
                 f"{env.single_observation_space}"
             )
+    if is_of_types:
+        add_note(error, "sbdqn.check_env(env) looks for mistakes in an environment.")
     return error
 
 

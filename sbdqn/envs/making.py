@@ -16,7 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from sbdqn.envs import atari
 from sbdqn.envs.faults import start_workers
 from sbdqn.envs.in_process import InProcessVectorEnv
-from sbdqn.errors import ConfigurationError
+from sbdqn.errors import ConfigurationError, SpaceError
 
 EnvLike: TypeAlias = (
     str
@@ -144,7 +144,7 @@ class _Maker:
                 f"the callable passed as env must return a gymnasium.Env, not {env!r}; pass a "
                 f"vector environment as it is"
             )
-        return env
+        return _with_spaces(env)
 
 
 class _Borrowing(InProcessVectorEnv):
@@ -251,12 +251,24 @@ def _from_made(
                 f"n_envs={n_envs}, but a single environment was passed; pass its id, or a callable "
                 f"that makes it, to have several"
             )
-        return _with_own_autoreset(_Borrowing([lambda: env]))
+        return _with_own_autoreset(_Borrowing([lambda: _with_spaces(env)]))
     if n_envs not in (1, env.num_envs):
         raise ConfigurationError(
             f"n_envs={n_envs}, but the vector environment has {env.num_envs}; leave n_envs out"
         )
     return _with_own_autoreset(env)
+
+
+def _with_spaces(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """The environment, if it says what it observes and what can be done in it."""
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if not isinstance(space, gymnasium.Space):
+            raise SpaceError(
+                f"the environment's {name} must be a gymnasium.Space, not {space!r}; set "
+                f"self.{name} in its __init__"
+            )
+    return env
 
 
 def _with_own_autoreset(env: VectorEnv[Any, Any, Any]) -> VectorEnv[Any, Any, Any]:

@@ -28,6 +28,8 @@ def misfit(observation: Any, space: Space[Any]) -> str:
         return _misfit_of_parts(observation, space, (tuple, list), parts)
     if not isinstance(space, _ARRAYS):
         return ""
+    if observation is None:
+        return "is None"
     shape = space.shape or ()
     if type(observation) is np.ndarray and observation.dtype == space.dtype:
         values = observation
