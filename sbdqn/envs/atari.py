@@ -16,10 +16,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from sbdqn.envs.faults import Wrapper
 from sbdqn.envs.spaces import actions_in
-from sbdqn.errors import ConfigurationError, MissingDependencyError, require
+from sbdqn.errors import ConfigurationError, require
 from sbdqn.types import Array, BoolArray
 
-NAMESPACE = "ALE"
 FOR_TRAINING = ("terminal_on_life_loss", "clip_reward")
 _REPLACED = {
     "episodic_life": "terminal_on_life_loss=True, which does not restart the game",
@@ -230,25 +229,6 @@ def _native_class() -> Any:
     """
     native = importlib.import_module("ale_py.vector_env").AtariVectorEnv
     return type(native.__name__, (native,), {"metadata": {}})
-
-
-def is_atari(env_id: str) -> bool:
-    """Whether an id is of ALE's namespace, with or without a module before it."""
-    return env_id.rpartition(":")[2].startswith(f"{NAMESPACE}/")
-
-
-def register_atari() -> None:
-    """Let gymnasium know ALE's ids.
-
-    Raises:
-        MissingDependencyError: if ALE is not installed.
-    """
-    try:
-        importlib.import_module("ale_py")
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "Atari games need ale-py: pip install 'sbdqn[atari]'"
-        ) from error
 
 
 def for_full_games(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:

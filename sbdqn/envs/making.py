@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from sbdqn.envs import atari
 from sbdqn.envs.faults import start_workers
 from sbdqn.envs.in_process import InProcessVectorEnv
+from sbdqn.envs.namespaces import ATARI, namespace_of, register_namespace_of
 from sbdqn.errors import ConfigurationError, SpaceError
 
 EnvLike: TypeAlias = (
@@ -54,7 +55,7 @@ def make_vector_env(
 
     Raises:
         ConfigurationError: if the parts do not go together.
-        MissingDependencyError: if Atari games are wanted and ALE is not installed.
+        MissingDependencyError: if games of Atari or MinAtar are wanted and not installed.
         WorkerError: if an environment cannot be made in a process of its own.
     """
     if isinstance(env, str):
@@ -162,8 +163,7 @@ class _ById:
         return repr(self.id)
 
     def __call__(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-        if atari.is_atari(self.id):  # in a process that may not know ALE's ids yet
-            atari.register_atari()
+        register_namespace_of(self.id)  # this may be a process that does not know it yet
         return gymnasium.make(self.id, **kwargs)
 
 
@@ -190,8 +190,7 @@ def _from_id(
 def _registered(env_id: str) -> EnvSpec:
     """What an id is registered with, after its module has been imported."""
     module, _, name = env_id.rpartition(":")
-    if atari.is_atari(env_id):
-        atari.register_atari()
+    register_namespace_of(env_id)
     try:
         if module:  # "module:Name-v0": the module registers it
             importlib.import_module(module)
@@ -207,7 +206,7 @@ def _has_own_vector_env(spec: EnvSpec) -> bool:
 def _makes_atari_games(spec: EnvSpec, vectorization: Vectorization) -> bool:
     """Whether ALE's vector environment is used; for a single game too."""
     its_own = vectorization in ("auto", "vector_entry_point") and _has_own_vector_env(spec)
-    return its_own and atari.is_atari(spec.id)
+    return its_own and namespace_of(spec.id) == ATARI
 
 
 @contextmanager
