@@ -66,6 +66,12 @@ NETWORKS: dict[str, tuple[PolicySpec, Space[Any]]] = {
         CnnPolicy((8,), features_extractor="impala", features_extractor_kwargs=IMPALA),
         PICTURE,
     ),
+    "minatar": (
+        CnnPolicy(
+            (8,), features_extractor="minatar", features_extractor_kwargs={"channels_last": True}
+        ),
+        spaces.Box(0, 1, (10, 10, 10), bool),
+    ),
     "parts": (MultiInputPolicy((8,), **RICH), PARTS),
     "tuple": (MultiInputPolicy((8,)), TUPLE),
 }
@@ -81,6 +87,7 @@ COVERING = [
     ("picture", "categorical"),
     ("stack", "quantile"),
     ("impala", "scalar"),
+    ("minatar", "quantile"),
     ("tuple", "categorical"),
 ]
 REST = [pair for pair in itertools.product(NETWORKS, HEADS) if pair not in COVERING]

@@ -10,7 +10,7 @@ from sbdqn.networks.layers import quietly
 from sbdqn.networks.multi_input import MultiInput
 from sbdqn.networks.noisy import NoisyLinear
 from sbdqn.networks.outputs import DuelingOutput, LinearOutput
-from sbdqn.networks.pixels import Impala, Nature
+from sbdqn.networks.pixels import Impala, MinAtar, Nature
 from sbdqn.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sbdqn.networks.q_network import QNetwork, q_of
 from sbdqn.networks.randomness import seeded
@@ -26,6 +26,7 @@ __all__ = [
     "FunctionalStep",
     "Impala",
     "LinearOutput",
+    "MinAtar",
     "Mlp",
     "MlpPolicy",
     "MultiInput",

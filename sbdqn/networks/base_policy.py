@@ -211,7 +211,7 @@ def _check_features_extractor_kwargs(extractor: Any, given: Any) -> None:
         raise ConfigurationError(
             f"features_extractor_kwargs={given!r} would have no effect with "
             f"features_extractor={extractor!r}; they are those of "
-            f"{' and '.join(map(repr, BODIES))}{way_out}"
+            f"{', '.join(map(repr, BODIES))}{way_out}"
         )
     accepted = settings_of(extractor)
     unknown = [name for name in given if name not in accepted]

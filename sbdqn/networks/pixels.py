@@ -73,6 +73,41 @@ class Nature(nn.Sequential):
         self.features = 64 * rows * columns
 
 
+class MinAtar(nn.Sequential):
+    """The convolution of Young & Tian 2019, flattened.
+
+    16 maps 3x3 and a ReLU ("MinAtar", section 4). The paper's linear layer of 128 is
+    the policy's `net_arch=(128,)`. Observations and weights are as for `Nature`.
+
+    Args:
+        space: of one observation; a Box of images of at least 3 x 3 pixels.
+        normalize_images: as for `Nature`.
+        channels_last: as for `Nature`.
+
+    Raises:
+        SpaceError: as for `Nature`.
+
+    Attributes:
+        features: width of the features; 1024 for 10 x 10 pixels.
+
+    Example:
+        >>> space = spaces.Box(0, 1, (10, 10, 4), bool)
+        >>> MinAtar(space)(torch.zeros(3, 10, 10, 4, dtype=torch.bool)).shape
+        torch.Size([3, 1024])
+    """
+
+    def __init__(
+        self, space: Space[Any], normalize_images: bool = True, channels_last: bool | None = None
+    ) -> None:
+        require_settings({"channels_last": channels_last})
+        pixels = Pixels(space, normalize_images, channels_last)
+        pixels.require_side(3, "MinAtar", "let MlpPolicy flatten them")
+        channels, height, width = pixels.shape
+        maps = 16
+        super().__init__(pixels, nn.Conv2d(channels, maps, kernel_size=3), nn.ReLU(), nn.Flatten())
+        self.features = maps * (height - 2) * (width - 2)
+
+
 class Impala(nn.Sequential):
     """The residual convolutions of Espeholt et al. 2018, flattened.
 
@@ -288,7 +323,11 @@ def require_settings(given: Mapping[str, object]) -> None:
         _SETTINGS[name](name, value)
 
 
-BODIES: dict[str, Callable[..., nn.Module]] = {"nature": Nature, "impala": Impala}
+BODIES: dict[str, Callable[..., nn.Module]] = {
+    "nature": Nature,
+    "impala": Impala,
+    "minatar": MinAtar,
+}
 
 
 def settings_of(body: str) -> list[str]:

@@ -37,9 +37,9 @@ class MlpPolicy(BasePolicy):
             between two of them, none in evaluation. Goes with
             `exploration="greedy"`.
         noisy_sigma: initial size of that noise.
-        features_extractor: what takes the place of flattening: `"nature"` or
-            `"impala"` for images, or a callable from the observation space to a
-            module with `.features`.
+        features_extractor: what takes the place of flattening: `"nature"`,
+            `"impala"` or `"minatar"` for images, or a callable from the observation
+            space to a module with `.features`.
         features_extractor_kwargs: keyword arguments of a body that is named:
             `channels_last`, and of `"impala"` also `width`, `layer_norm`,
             `spectral_norm` and `pool`.
@@ -79,8 +79,9 @@ class CnnPolicy(BasePolicy):
     Attributes:
         net_arch: width of each hidden layer behind the convolutions.
         features_extractor: `"nature"` (Mnih et al. 2015, 36 x 36 pixels or more),
-            `"impala"` (Espeholt et al. 2018, any size), or a callable from the
-            observation space to a module with `.features`.
+            `"impala"` (Espeholt et al. 2018, any size), `"minatar"` (Young & Tian 2019,
+            3 x 3 or more), or a callable from the observation space to a module with
+            `.features`.
 
     Example:
         >>> policy = CnnPolicy()
@@ -120,7 +121,7 @@ class MultiInputPolicy(BasePolicy):
 
     Attributes:
         net_arch: width of each hidden layer behind the features of all parts.
-        features_extractor: of the images: `"nature"` or `"impala"`, or `None` to
+        features_extractor: of the images: `"nature"`, `"impala"` or `"minatar"`, or `None` to
             flatten them as well; or a callable from the whole observation space
             to a module with `.features` that reads a dict with one tensor for
             each part, named by the way to it: `"camera/left"`, `"0"`.

@@ -17,7 +17,7 @@ from sbdqn import DQN
 from sbdqn.errors import ConfigurationError, SpaceError
 from sbdqn.heads import Scalar
 from sbdqn.networks import FlatParameters, MlpPolicy
-from sbdqn.networks.pixels import Impala, Nature
+from sbdqn.networks.pixels import Impala, MinAtar, Nature
 
 BODIES = pytest.mark.parametrize("body", [Nature, Impala])
 
@@ -99,6 +99,28 @@ def test_impala_has_the_published_size() -> None:
     assert len(convolutions(body)) == 15
     assert body.features == 32 * 11 * 11  # 84, 42, 21, 11
     assert body(images(2, 84, 84, 4)).shape == (2, 3872)
+
+
+def test_minatar_has_the_published_size() -> None:
+    body = MinAtar(spaces.Box(0, 1, (10, 10, 4), bool))
+    assert n_parameters(body) == 4 * 16 * 9 + 16
+    assert body.features == 16 * 8 * 8
+    ones = torch.ones(2, 10, 10, 4, dtype=torch.bool)
+    (convolution,) = convolutions(body)
+    with torch.no_grad():
+        convolution.weight.fill_(0.5)
+        convolution.bias.fill_(-10.0)
+    assert body(ones).tolist() == [[36 * 0.5 - 10.0] * 1024] * 2
+    assert body(~ones).tolist() == [[0.0] * 1024] * 2
+
+
+def test_minatar_is_told_where_ten_channels_are() -> None:
+    space = spaces.Box(0, 1, (10, 10, 10), bool)
+    assert MinAtar(space, channels_last=True)[0].shape == (10, 10, 10)
+    with pytest.raises(SpaceError, match="channels_last"):
+        MinAtar(space)
+    with pytest.raises(SpaceError, match=r"too small for MinAtar.*; let MlpPolicy flatten them"):
+        MinAtar(image_space(2, 3, 1))
 
 
 def test_with_the_policys_layers_nature_is_the_published_network() -> None:
@@ -432,7 +454,7 @@ def test_the_features_of_impala_are_as_many_as_it_says(side: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [Nature, Impala, partial(Impala, width=2, layer_norm=True, pool=2)]
+    "body", [Nature, Impala, MinAtar, partial(Impala, width=2, layer_norm=True, pool=2)]
 )
 def test_gradients_reach_every_parameter(body: Any) -> None:
     torch.manual_seed(0)

@@ -475,7 +475,7 @@ def test_values_that_a_body_does_not_take_are_refused_at_once(given: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("extractor", "way_out"), [(Impala, r"functools\.partial"), (None, "'nature' and 'impala'$")]
+    ("extractor", "way_out"), [(Impala, r"functools\.partial"), (None, "'nature', 'impala', 'minatar'$")]
 )
 def test_keyword_arguments_of_no_named_body_are_refused(extractor: Any, way_out: str) -> None:
     with pytest.raises(ConfigurationError, match=f"would have no effect with .*{way_out}"):
@@ -571,7 +571,7 @@ def test_a_cnn_policy_says_what_to_use_instead(space: Space[Any], told: str) -> 
 
 def test_a_cnn_policy_has_convolutions() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"'impala', a callable .* not None; MlpPolicy fla"
+        ConfigurationError, match=r"'minatar', a callable .* not None; MlpPolicy fla"
     ):
         CnnPolicy(features_extractor=None)
 
