@@ -31,6 +31,7 @@ from sbdqn.representation import represent
 
 POLICY = "MlpPolicy"
 TIMESTEPS = 50_000
+NO_RECIPE = "none"
 EPISODES = 100
 EVALUATION_ENVS = 10
 CHECKPOINTS = 2
@@ -111,13 +112,16 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--timesteps",
         type=_count,
         metavar="N",
-        help=f"transitions to collect, summed over environments ({TIMESTEPS}; with --resume "
-        "what was left)",
+        help=f"transitions to collect, summed over environments (those of the recipe, or "
+        f"{TIMESTEPS}; with --resume what was left)",
     )
     parser.add_argument("--seed", type=_seed, metavar="S", help="makes the run repeatable")
     parser.add_argument("--n-envs", type=_count, metavar="N", help="environments to train in (1)")
     parser.add_argument(
-        "--recipe", metavar="NAME", help="named settings; `sbdqn recipes` lists them"
+        "--recipe",
+        metavar="NAME",
+        help="named settings, which `sbdqn recipes` lists, or none for the defaults (the one "
+        "that was tuned for ENV, if there is one)",
     )
     parser.add_argument(
         "--set",
@@ -227,6 +231,7 @@ def _train(arguments: argparse.Namespace) -> None:
             "time": f"{seconds:.1f} s, {made / seconds:,.0f} steps/s",
             "return": _described(returns),
             "saved to": str(output),
+            "recipe": _recipe_name(arguments),
             "parameters": "\n".join(_changed(model)) or "the defaults",
         }
     )
@@ -259,7 +264,7 @@ def _timesteps(arguments: argparse.Namespace, model: DQN) -> int:
     if arguments.timesteps is not None:
         return int(arguments.timesteps)
     if arguments.resume is None:
-        return TIMESTEPS
+        return _recipe_of(arguments).timesteps or TIMESTEPS
     left = model.trainer.total_timesteps - model.num_timesteps
     if left < 1:
         raise ConfigurationError(
@@ -335,7 +340,20 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         if name in chosen or name == "env":
             raise ConfigurationError(f"{name} is given twice; leave out --set {setting}")
         chosen[name] = _value(text)
-    return {**(_recipe(arguments.recipe) if arguments.recipe else {}), **chosen}
+    return {**_recipe_of(arguments), **chosen}
+
+
+def _recipe_name(arguments: argparse.Namespace) -> str:
+    """The recipe that is asked for, or else the one that was tuned for the environment."""
+    if arguments.recipe is not None:
+        return str(arguments.recipe)
+    env_id = arguments.env
+    return (None if env_id is None else recipes.tuned_for(env_id)) or NO_RECIPE
+
+
+def _recipe_of(arguments: argparse.Namespace) -> recipes.Recipe:
+    name = _recipe_name(arguments)
+    return recipes.Recipe("the defaults") if name == NO_RECIPE else _recipe(name)
 
 
 def _recipe(name: str) -> recipes.Recipe:
@@ -350,10 +368,15 @@ def _recipe(name: str) -> recipes.Recipe:
 def _show_recipes(arguments: argparse.Namespace) -> None:
     if arguments.recipe is None:
         _report({name: recipe.summary for name, recipe in recipes.by_name().items()})
-        print("\nThose of the papers are for Atari and millions of transitions.")
+        print(
+            "\nThose of the papers are for Atari and millions of transitions. `sbdqn train ENV` takes "
+            "the\none that was tuned for ENV, if there is one; --recipe takes another."
+        )
     else:
         recipe = _recipe(arguments.recipe)
         print(recipe.summary)
+        if recipe.envs:
+            print(f"Taken for {', '.join(recipe.envs)}, for {recipe.timesteps:,} timesteps")
         _report({name: represent(value) for name, value in recipe.items()})
 
 

@@ -16,7 +16,8 @@ begins with the first update.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sbdqn.backups import Munchausen
@@ -36,15 +37,27 @@ class Recipe(dict[str, Any]):
         summary: what it is and where it comes from, in one line.
         parts: mappings of parameters; later ones override earlier ones, and
             `policy_kwargs` and `env_kwargs` are merged.
+        envs: patterns of the ids that it was tuned for, as `"ALE/*"`.
+        timesteps: that it was tuned for.
 
     Attributes:
         summary: as given.
+        envs: as given.
+        timesteps: as given.
     """
 
-    def __init__(self, summary: str, *parts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        summary: str,
+        *parts: Mapping[str, Any],
+        envs: Sequence[str] = (),
+        timesteps: int | None = None,
+    ) -> None:
         super().__init__()
         require(isinstance(summary, str), "summary", summary, "text, before the parts")
         self.summary = summary
+        self.envs = tuple(envs)
+        self.timesteps = timesteps
         for part in map(copy.deepcopy, parts):
             both = {name: {**self.get(name, {}), **part.get(name, {})} for name in _MERGED}
             self.update(part)
@@ -249,3 +262,18 @@ rainbow_classic = Recipe(
 def by_name() -> dict[str, Recipe]:
     """All recipes, in the order in which they stand here."""
     return {name: value for name, value in globals().items() if isinstance(value, Recipe)}
+
+
+def tuned_for(env_id: str) -> str | None:
+    """The name of the recipe that was tuned for an environment, if there is one.
+
+    Example:
+        >>> tuned_for("CartPole-v1")
+        'cartpole'
+        >>> tuned_for("Blackjack-v1") is None
+        True
+    """
+    for name, recipe in by_name().items():
+        if any(fnmatch.fnmatchcase(env_id, pattern) for pattern in recipe.envs):
+            return name
+    return None
