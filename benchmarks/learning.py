@@ -1,0 +1,120 @@
+"""Does it learn, how soon, and does it stay learned? Ours beside Stable-Baselines3.
+
+`run` trains the settings of a group on many seeds, each in a process of its own with one torch
+thread, evaluates the greedy policy on the way (20 episodes) and at the end (100), and appends
+the rows to CSV files. Run again after an interruption, it goes on with what is missing.
+`report` makes the tables and figures of the documentation from these files.
+
+    pip install -e ".[bench,plot]"
+    python benchmarks/learning.py list
+    python benchmarks/learning.py run cartpole
+    python benchmarks/learning.py report
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def seeds_of(text: str) -> list[int]:
+    """The seeds that `0-9,20` names."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the runs that are missing; exit 1 if one failed."""
+    from learning_results import ChangedSettingError, Results
+    from learning_runs import Run, finished
+    from learning_settings import GROUPS
+
+    results: dict[str, Results] = {}
+    runs: list[Run] = []
+    group = GROUPS[options.group]
+    for setting in group.settings:
+        if options.only and setting.name not in options.only:
+            continue
+        if options.timesteps:
+            setting = shortened(setting, options.timesteps)
+        of_setting = results[setting.name] = Results(options.results, options.group, setting)
+        if options.restart:
+            of_setting.remove()
+        try:
+            of_setting.fingerprint()
+        except ChangedSettingError as error:
+            sys.exit(str(error))
+        done = of_setting.runs()
+        seeds = options.seeds or range(group.seeds)
+        runs += [Run(setting, seed) for seed in seeds if seed not in done]
+    runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
+    failed = []
+    for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
+        name = f"{options.group}/{ended.setting.name} seed {ended.seed}"
+        if rows is None:
+            failed.append(name)
+            print(f"{count} of {len(runs)}: {name} failed", flush=True)
+            continue
+        results[ended.setting.name].append(rows)
+        last = rows[-1]
+        print(f"{count} of {len(runs)}: {name}: {last['mean']} in {last['seconds']} s", flush=True)
+    if failed:
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+def shortened(setting: Any, timesteps: int) -> Any:
+    """The setting with a smaller budget, and as many evaluations."""
+    share = timesteps / max(setting.timesteps, 1)
+    every = max(1, round(setting.eval_every * share))
+    return dataclasses.replace(setting, timesteps=timesteps, eval_every=every)
+
+
+def list_groups() -> None:
+    """Print all settings."""
+    from learning_settings import GROUPS
+
+    for name, group in GROUPS.items():
+        print(f"{name}: {group.title}, {group.seeds} seeds")
+        for setting in group.settings:
+            print(f"  {setting.name}: {setting.task.env_id}, {setting.timesteps:,} timesteps")
+
+
+def main() -> None:
+    """Run, or report."""
+    os.environ.update(ONE_THREAD)  # before anything is imported that counts threads
+    from learning_results import FOLDER
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the groups and their settings")
+    runner = commands.add_parser("run", help="make the runs of a group that are missing")
+    runner.add_argument("group", metavar="GROUP")
+    runner.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
+    runner.add_argument("--seeds", type=seeds_of, help="such as 0-9 or 3,5 (the group's)")
+    runner.add_argument("--workers", type=int, default=2, help="processes (2)")
+    runner.add_argument("--timesteps", type=int, help="a smaller budget, to try it; elsewhere")
+    runner.add_argument("--restart", action="store_true", help="remove what was measured before")
+    for each in (runner,):
+        each.add_argument("--results", type=Path, default=FOLDER, help="folder of the CSV files")
+    options = parser.parse_args()
+    if options.command == "list":
+        list_groups()
+    elif options.command == "run":
+        if options.timesteps and options.results == FOLDER:
+            parser.error("--timesteps changes the measurement: give it a --results of its own")
+        run(options)
+
+
+if __name__ == "__main__":
+    main()
