@@ -18,7 +18,10 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learning_settings import Setting
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -71,10 +74,10 @@ def run(options: argparse.Namespace) -> None:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
 
-def shortened(setting: Any, timesteps: int) -> Any:
+def shortened(setting: Setting, timesteps: int) -> Setting:
     """The setting with a smaller budget, and as many evaluations."""
-    share = timesteps / max(setting.timesteps, 1)
-    every = max(1, round(setting.eval_every * share))
+    timesteps = min(timesteps, setting.timesteps)
+    every = max(1, setting.eval_every * timesteps // max(setting.timesteps, 1))
     return dataclasses.replace(setting, timesteps=timesteps, eval_every=every)
 
 
@@ -105,12 +108,18 @@ def main() -> None:
     runner.add_argument("--workers", type=int, default=2, help="processes (2)")
     runner.add_argument("--timesteps", type=int, help="a smaller budget, to try it; elsewhere")
     runner.add_argument("--restart", action="store_true", help="remove what was measured before")
-    for each in (runner,):
+    reporter = commands.add_parser("report", help="write the documentation's tables and figures")
+    reporter.add_argument("--docs", type=Path, help="folder of the pages")
+    for each in (runner, reporter):
         each.add_argument("--results", type=Path, default=FOLDER, help="folder of the CSV files")
     options = parser.parse_args()
     if options.command == "list":
         list_groups()
-    elif options.command == "run":
+    elif options.command == "report":
+        from learning_report import DOCS, report
+
+        report(options.results, options.docs or DOCS)
+    else:
         if options.timesteps and options.results == FOLDER:
             parser.error("--timesteps changes the measurement: give it a --results of its own")
         run(options)

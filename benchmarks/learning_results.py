@@ -19,9 +19,10 @@ from learning_settings import Setting
 
 FOLDER = Path(__file__).parent / "results" / "learning"
 COLUMNS = (
-    "setting,library,env,seed,kind,timesteps,episodes,evaluation_episodes,mean,std,min,"
-    "seconds,cpu_seconds,fingerprint,version,torch,gymnasium"
-).split(",")
+    *("setting", "library", "env", "seed"),
+    *("kind", "timesteps", "episodes", "evaluation_episodes", "mean", "std", "min"),
+    *("seconds", "cpu_seconds", "fingerprint", "version", "torch", "gymnasium"),
+)
 
 Row = dict[str, Any]
 
@@ -50,20 +51,15 @@ class Results:
         Raises:
             ChangedSettingError: if they differ from the setting's, or from those of the rows.
         """
-        now = self._setting.record()
         if not self._record_file.exists():
             self._record_file.parent.mkdir(parents=True, exist_ok=True)
-            self._record_file.write_text(json.dumps(now, indent=1) + "\n")
+            self._record_file.write_text(json.dumps(self._setting.record(), indent=1) + "\n")
         recorded = json.loads(self._record_file.read_text())
-        # What has been recorded must be the same; a parameter that is newer than the record is
-        # trusted not to change anything unless it is set.
-        changed = [name for name in recorded if recorded[name] != now.get(name)]
-        changed += [name for name in self._setting.parameters if name in now.keys() - recorded]
-        if changed:
-            lines = [f"  {name}: {recorded.get(name)}, now {now.get(name)}" for name in changed]
+        changes = self.changes()
+        if changes:
             raise ChangedSettingError(
-                f"{self.file} was measured with other parameters:\n"
-                + "\n".join(lines)
+                f"{self.file} was measured with other parameters:\n  "
+                + "\n  ".join(changes)
                 + "\nGive the setting its old parameters or another name, or start again with "
                 "`--restart`, which removes the file."
             )
@@ -76,6 +72,17 @@ class Results:
                 f"{', '.join(sorted(strangers))}; remove them, or start again with `--restart`"
             )
         return fingerprint
+
+    def changes(self) -> list[str]:
+        """What is set otherwise than when the rows were measured, a line each.
+
+        A parameter that is newer than the record is trusted not to change anything, unless it is
+        set.
+        """
+        now, recorded = self._setting.record(), json.loads(self._record_file.read_text())
+        changed = [name for name in recorded if recorded[name] != now.get(name)]
+        changed += [name for name in self._setting.parameters if name in now.keys() - recorded]
+        return [f"{name}: {recorded.get(name)}, now {now.get(name)}" for name in changed]
 
     def remove(self) -> None:
         """Begin again."""

@@ -39,7 +39,7 @@ class Task:
 
     def make(self) -> gymnasium.Env[Any, Any]:
         """One environment."""
-        if self.env_id.startswith("MinAtar/"):
+        if self.env_id.startswith("MinAtar/") and self.env_id not in gymnasium.registry:
             from minatar.gym import register_envs
 
             register_envs()
@@ -75,7 +75,7 @@ class Setting:
     library: Library
     task: Task
     timesteps: int
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     eval_every: int = 5_000
     limits_end: bool = False
     solved_at: float | None = None
@@ -119,10 +119,10 @@ class Setting:
 
 
 # `policy_kwargs` are listed as the policy's fields.
-_WITHOUT_EFFECT = frozenset(
-    ("env", "seed", "device", "threads", "verbose", "tensorboard_log", "stats_window_size")
-    + ("policy_kwargs",)
-)
+_WITHOUT_EFFECT = {
+    *("env", "seed", "device", "threads", "verbose", "tensorboard_log", "stats_window_size"),
+    "policy_kwargs",
+}
 
 
 @dataclass(frozen=True)
