@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from learning_results import Results
     from learning_settings import Setting
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -37,41 +38,60 @@ def seeds_of(text: str) -> list[int]:
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are missing; exit 1 if one failed."""
-    from learning_results import ChangedSettingError, Results
+    from learning_results import Results
     from learning_runs import Run, finished
-    from learning_settings import GROUPS
 
-    results: dict[str, Results] = {}
+    results: dict[Setting, Results] = {}
     runs: list[Run] = []
-    group = GROUPS[options.group]
-    for setting in group.settings:
-        if options.only and setting.name not in options.only:
-            continue
-        if options.timesteps:
-            setting = shortened(setting, options.timesteps)
-        of_setting = results[setting.name] = Results(options.results, options.group, setting)
-        if options.restart:
-            of_setting.remove()
-        try:
-            of_setting.fingerprint()
-        except ChangedSettingError as error:
-            sys.exit(str(error))
-        done = of_setting.runs()
-        seeds = options.seeds or range(group.seeds)
-        runs += [Run(setting, seed) for seed in seeds if seed not in done]
+    for group, setting in chosen(options):
+        results[setting] = Results(options.results, group, setting)
+        runs += [Run(setting, seed) for seed in missing(results[setting], group, options)]
     runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
     failed = []
     for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
-        name = f"{options.group}/{ended.setting.name} seed {ended.seed}"
+        name = f"{results[ended.setting].file.stem} seed {ended.seed}"
+        outcome = "failed"
         if rows is None:
             failed.append(name)
-            print(f"{count} of {len(runs)}: {name} failed", flush=True)
-            continue
-        results[ended.setting.name].append(rows)
-        last = rows[-1]
-        print(f"{count} of {len(runs)}: {name}: {last['mean']} in {last['seconds']} s", flush=True)
+        else:
+            results[ended.setting].append(rows)
+            outcome = f"{rows[-1]['mean']} in {rows[-1]['seconds']} s"
+        print(f"{count} of {len(runs)}: {name}: {outcome}", flush=True)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+def chosen(options: argparse.Namespace) -> list[tuple[str, Setting]]:
+    """The settings that are asked for, with the names of their groups."""
+    from learning_groups import GROUPS
+
+    unknown = set(options.groups) - GROUPS.keys()
+    of_groups = [
+        (name, s) for name in options.groups if name in GROUPS for s in GROUPS[name].settings
+    ]
+    unknown |= set(options.only or ()) - {setting.name for _, setting in of_groups}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; `list` prints what there is")
+    if options.only:
+        of_groups = [(name, setting) for name, setting in of_groups if setting.name in options.only]
+    if options.timesteps:
+        of_groups = [(name, shortened(setting, options.timesteps)) for name, setting in of_groups]
+    return of_groups
+
+
+def missing(results: Results, group: str, options: argparse.Namespace) -> list[int]:
+    """The seeds that have not run; exits if the setting is not what it was."""
+    from learning_results import ChangedSettingError
+    from learning_groups import GROUPS
+
+    if options.restart:
+        results.remove()
+    try:
+        results.fingerprint()
+    except ChangedSettingError as error:
+        sys.exit(str(error))
+    done = results.runs()
+    return [seed for seed in options.seeds or range(GROUPS[group].seeds) if seed not in done]
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -83,7 +103,7 @@ def shortened(setting: Setting, timesteps: int) -> Setting:
 
 def list_groups() -> None:
     """Print all settings."""
-    from learning_settings import GROUPS
+    from learning_groups import GROUPS
 
     for name, group in GROUPS.items():
         print(f"{name}: {group.title}, {group.seeds} seeds")
@@ -101,8 +121,8 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the groups and their settings")
-    runner = commands.add_parser("run", help="make the runs of a group that are missing")
-    runner.add_argument("group", metavar="GROUP")
+    runner = commands.add_parser("run", help="make the missing runs of groups")
+    runner.add_argument("groups", nargs="+", metavar="GROUP")
     runner.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
     runner.add_argument("--seeds", type=seeds_of, help="such as 0-9 or 3,5 (the group's)")
     runner.add_argument("--workers", type=int, default=2, help="processes (2)")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import learning_plots
+from learning_groups import GROUPS
 from learning_results import Results, Row
-from learning_settings import GROUPS, LIBRARIES, Group, Setting
+from learning_settings import LIBRARIES, Group, Setting
 from learning_statistics import (
     Curve,
     Estimate,
@@ -57,6 +58,12 @@ def measured(folder: Path, name: str, group: Group) -> list[Measured]:
         }
         found.append(Measured(setting, [Curve.of(rows) for rows in runs.values()], versions))
     return found
+
+
+def is_reported(group: Group, found: Sequence[Measured]) -> bool:
+    """Whether an agent has been trained, and what a study compares with."""
+    measured = [each.setting for each in found if each.setting.library != "random"]
+    return group.settings[0] in measured if group.is_study else bool(measured)
 
 
 def versions_in(row: Row) -> list[str]:
@@ -151,36 +158,46 @@ SEEDS: Column = ("seeds", lambda each: str(len(each.curves)))
 IQM: Column = ("IQM", lambda each: with_interval(estimate(interquartile_mean, each.finals)))
 MEAN: Column = ("mean", lambda each: with_interval(estimate(mean, each.finals)))
 WORST: Column = ("worst tenth", lambda each: with_interval(estimate(worst_tenth, each.finals)))
+AT_THRESHOLD: Column = ("end at the threshold", at_threshold)
+STEPS: Column = ("steps to it", to_threshold(Curve.timesteps_to))
+EPISODES: Column = ("episodes to it", to_threshold(Curve.episodes_to))
+HELD: Column = ("later evaluations that hold it", held)
+SOLVED: Column = ("solved after episodes", solved)
 CPU: Column = (
     "CPU seconds",
     lambda each: with_range([curve.cpu_seconds for curve in each.curves]),
 )
-OF_THRESHOLD: list[Column] = [
-    ("end at the threshold", at_threshold),
-    ("steps to it", to_threshold(Curve.timesteps_to)),
-    ("episodes to it", to_threshold(Curve.episodes_to)),
-    ("later evaluations that hold it", held),
-]
 
 
-def columns(group: Group) -> list[Column]:
+def columns(group: Group, found: Sequence[Measured]) -> list[Column]:
     """What is asked of a group."""
-    who: Column = ("agent", label)
     if group.is_study:
-        who = ("setting", lambda each: f"`{each.setting.name}`")
+        base = found[0]
+        name: Column = ("setting", lambda each: f"`{each.setting.name}`")
+        more: Column = ("more than `base`", lambda each: held_beyond(base, each))
+        return [name, SEEDS, HELD, more, AT_THRESHOLD, MEAN, WORST, STEPS, CPU]
     with_threshold = all(setting.task.threshold is not None for setting in group.settings)
     asks_solved = any(setting.solved_at is not None for setting in group.settings)
     return [
-        *(who, SEEDS, IQM, MEAN, WORST),
-        *(OF_THRESHOLD if with_threshold else []),
-        *([("solved after episodes", solved)] if asks_solved else []),
+        *(("agent", label), SEEDS, IQM, MEAN, WORST),
+        *((AT_THRESHOLD, STEPS, EPISODES, HELD) if with_threshold else ()),
+        *((SOLVED,) if asks_solved else ()),
         CPU,
     ]
 
 
+def held_beyond(base: Measured, each: Measured) -> str:
+    """How much more is held than by the base."""
+    threshold = base.setting.task.threshold
+    assert threshold is not None
+    if each is base:
+        return ""
+    return percent(stability_difference(each.curves, base.curves, threshold), sign="+")
+
+
 def main_table(group: Group, found: Sequence[Measured]) -> str:
     """A row for each setting."""
-    chosen = columns(group)
+    chosen = columns(group, found)
     heads = [head for head, _ in chosen]
     return table(heads, [[cell(each) for _, cell in chosen] for each in found])
 
@@ -234,7 +251,7 @@ def report(results: Path, docs: Path) -> None:
     texts = {page: (docs / page).read_text() for page in PAGES}
     for name, group in GROUPS.items():
         found = measured(results, name, group)
-        if not found:
+        if not is_reported(group, found):
             continue
         figure = f"figures/learning_{name}.svg"
         draw = learning_plots.draw_study if group.is_study else learning_plots.draw_curves

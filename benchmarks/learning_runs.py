@@ -7,11 +7,13 @@ code, in environments of their own, from the same start states each time.
 from __future__ import annotations
 
 import math
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -202,7 +204,16 @@ def versions(library: str) -> Row:
 def _work(run: Run, sender: Connection) -> None:
     """What a process does; the parent alone hears Ctrl-C, and ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sender.send([{**row, **versions(run.setting.library)} for row in train(run)])
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed could not end it."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def finished(runs: Iterable[Run], workers: int) -> Iterator[tuple[Run, list[Row] | None]]:

@@ -97,36 +97,30 @@ def worst_tenth(sample: Array, axis: int = -1) -> Any:
     return np.mean(np.sort(sample, axis=axis).take(range(count), axis=axis), axis=axis)
 
 
-def ratio_of_sums(parts: Array, wholes: Array, axis: int = -1) -> Any:
-    return np.sum(parts, axis=axis) / np.sum(wholes, axis=axis)
-
-
 def difference(statistic: Statistic) -> Statistic:
     """Of a statistic of two samples."""
     return lambda first, second, axis=-1: statistic(first, axis=axis) - statistic(second, axis=axis)
 
 
-def estimate(statistic: Statistic, *samples: Any, paired: bool = False) -> Estimate:
-    """A statistic with its bootstrap percentile interval.
-
-    Each sample is resampled on its own (a stratum each), or all of them alike.
+def estimate(statistic: Statistic, *samples: Any) -> Estimate:
+    """A statistic with its bootstrap percentile interval; each sample is a stratum.
 
     Args:
         statistic: of the samples.
         samples: a value for each seed.
-        paired: whether the values of one seed belong together.
     """
-    arrays = [np.asarray(sample, dtype=float) for sample in samples]
-    if min(map(len, arrays)) == 0:
+    arrays = [np.asarray(sample) for sample in samples]
+    fewest = min(map(len, arrays))
+    if fewest == 0:
         return Estimate(math.nan, None, None)
     value = float(statistic(*arrays))
-    if min(map(len, arrays)) == 1:
+    if fewest == 1:
         return Estimate(value, None, None)
-    low, high = interval(statistic, *arrays, paired=paired)
+    low, high = interval(statistic, *arrays)
     return Estimate(value, float(low), float(high))
 
 
-def interval(statistic: Statistic, *samples: Array, paired: bool = False) -> tuple[Any, Any]:
+def interval(statistic: Statistic, *samples: Array) -> tuple[Any, Any]:
     """The bootstrap percentile interval of 95 %, along the first axis of the samples."""
     found = stats.bootstrap(
         samples,
@@ -134,7 +128,6 @@ def interval(statistic: Statistic, *samples: Array, paired: bool = False) -> tup
         axis=0,
         n_resamples=RESAMPLES,
         batch=1_000,
-        paired=paired,
         vectorized=True,
         method="percentile",
         rng=np.random.default_rng(SEED),
@@ -142,22 +135,41 @@ def interval(statistic: Statistic, *samples: Array, paired: bool = False) -> tup
     return found.low, found.high
 
 
+class Held(NamedTuple):
+    """Of each seed that has evaluations after the first at the threshold."""
+
+    held: Array  # how many of them are at the threshold
+    later: Array  # how many there are
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], threshold: float) -> Held:
+        """Seeds that never got there, or only with their last evaluation, have none."""
+        counts = [curve.held(threshold) for curve in curves]
+        pairs = np.array([pair for pair in counts if pair[1]], dtype=int).reshape(-1, 2)
+        return cls(pairs[:, 0], pairs[:, 1])
+
+    def seeds(self) -> Array:
+        """What is resampled: the places of the seeds."""
+        return np.arange(len(self.later))
+
+    def share(self, seeds: Array, axis: int = -1) -> Any:
+        """Of the later evaluations of these seeds, those at the threshold."""
+        return self.held[seeds].sum(axis=axis) / self.later[seeds].sum(axis=axis)
+
+
 def stability(curves: Sequence[Curve], threshold: float) -> Estimate:
     """The share of later evaluations that hold the threshold, over all seeds that reached it."""
-    held, later = held_and_later(curves, threshold)
-    return estimate(ratio_of_sums, held, later, paired=True)
+    held = Held.of(curves, threshold)
+    return estimate(held.share, held.seeds())
 
 
 def stability_difference(
     first: Sequence[Curve], second: Sequence[Curve], threshold: float
 ) -> Estimate:
     """How much more of the first's later evaluations hold it than of the second's."""
-    shares = [np.divide(*held_and_later(curves, threshold)) for curves in (first, second)]
-    return estimate(difference(mean), *shares)
+    one, other = Held.of(first, threshold), Held.of(second, threshold)
 
+    def less(ours: Array, theirs: Array, axis: int = -1) -> Any:
+        return one.share(ours, axis=axis) - other.share(theirs, axis=axis)
 
-def held_and_later(curves: Sequence[Curve], threshold: float) -> tuple[Array, Array]:
-    """Of each seed that has evaluations after the first at the threshold."""
-    counts = [curve.held(threshold) for curve in curves]
-    pairs = np.array([pair for pair in counts if pair[1]], dtype=float).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
+    return estimate(less, one.seeds(), other.seeds())
