@@ -81,8 +81,8 @@ def chosen(options: argparse.Namespace) -> list[tuple[str, Setting]]:
 
 def missing(results: Results, group: str, options: argparse.Namespace) -> list[int]:
     """The seeds that have not run; exits if the setting is not what it was."""
-    from learning_results import ChangedSettingError
     from learning_groups import GROUPS
+    from learning_results import ChangedSettingError
 
     if options.restart:
         results.remove()
