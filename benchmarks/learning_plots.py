@@ -27,38 +27,53 @@ mpl.rcParams["svg.hashsalt"] = "sbdqn"  # the same file for the same curves
 
 
 def draw_curves(runs: Runs, file: Path) -> None:
-    """IQM of the evaluations with its interval, a panel for each task and budget."""
-    panels: dict[tuple[Task, int], list[Setting]] = {}
+    """A row for each task and budget: the returns, and how many seeds are at the threshold."""
+    rows: dict[tuple[Task, int], list[Setting]] = {}
     for setting in runs:
         if setting.library != "random":
-            panels.setdefault((setting.task, setting.timesteps), []).append(setting)
-    figure = Figure(figsize=(6.4, 0.4 + 2.9 * len(panels)), layout="constrained")
-    all_axes = figure.subplots(len(panels), squeeze=False)[:, 0]
-    for axes, ((task, _), settings) in zip(all_axes, panels.items(), strict=True):
-        for setting in settings:
-            draw_curve(axes, setting, runs[setting])
+            rows.setdefault((setting.task, setting.timesteps), []).append(setting)
+    has_thresholds = all(task.threshold is not None for task, _ in rows)
+    size = (8.0 if has_thresholds else 6.4, 0.2 + 2.7 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), 2 if has_thresholds else 1, squeeze=False)
+    for row, ((task, _), settings) in zip(grid, rows.items(), strict=True):
+        draw_returns(row[0], task, {each: runs[each] for each in settings})
         for setting, curves in runs.items():
             if setting.library == "random" and setting.task == task:
                 level = np.mean([curve.final for curve in curves])
-                axes.axhline(level, color="grey", linestyle="--", linewidth=1, label="random")
+                row[0].axhline(level, color="grey", linestyle="--", linewidth=1, label="random")
         if task.threshold is not None:
-            axes.axhline(task.threshold, color="black", linestyle=":", linewidth=1)
-        axes.set(title=task.env_id, xlabel="timesteps", ylabel="mean return, greedy")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.legend()
+            draw_shares(row[1], task.threshold, {each: runs[each] for each in settings})
+        row[0].legend(fontsize="small")
+        for axes in row:
+            axes.set_xlabel("timesteps")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axes.tick_params(labelsize="small")
     save(figure, file)
 
 
-def draw_curve(axes: Any, setting: Setting, curves: Sequence[Curve]) -> None:
-    """One line, and a band where there are several seeds."""
-    means = np.stack([curve.means for curve in curves])  # (seeds, evaluations)
-    timesteps = curves[0].timesteps
-    colour = COLOURS[setting.library]
-    label = f"{LIBRARIES[setting.library]}, {len(curves)} seeds"
-    axes.plot(timesteps, interquartile_mean(means, axis=0), color=colour, label=label)
-    if len(curves) > 1:
-        low, high = interval(interquartile_mean, means)
-        axes.fill_between(timesteps, low, high, color=colour, alpha=0.2, linewidth=0)
+def draw_returns(axes: Any, task: Task, runs: Runs) -> None:
+    """IQM of the evaluations, with a band where there are several seeds."""
+    for setting, curves in runs.items():
+        means = np.stack([curve.means for curve in curves])  # (seeds, evaluations)
+        timesteps = curves[0].timesteps
+        colour = COLOURS[setting.library]
+        label = f"{LIBRARIES[setting.library]}, {len(curves)} seeds"
+        axes.plot(timesteps, interquartile_mean(means, axis=0), color=colour, label=label)
+        if len(curves) > 1:
+            low, high = interval(interquartile_mean, means)
+            axes.fill_between(timesteps, low, high, color=colour, alpha=0.2, linewidth=0)
+    if task.threshold is not None:
+        axes.axhline(task.threshold, color="black", linestyle=":", linewidth=1)
+    axes.set(title=task.env_id, ylabel="greedy return, IQM of seeds")
+
+
+def draw_shares(axes: Any, threshold: float, runs: Runs) -> None:
+    """How many of the seeds are at the threshold, at each evaluation."""
+    for setting, curves in runs.items():
+        shares = 100.0 * np.mean([curve.means >= threshold for curve in curves], axis=0)
+        axes.plot(curves[0].timesteps, shares, color=COLOURS[setting.library])
+    axes.set(title=f"at {threshold:g} or more", ylabel="% of seeds", ylim=(-4, 104))
 
 
 def draw_study(runs: Runs, file: Path) -> None:
@@ -73,10 +88,10 @@ def draw_study(runs: Runs, file: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     draw_estimates(left, held)
     draw_estimates(right, ends)
-    left.set(xlabel="% of later evaluations that hold the threshold", yticks=range(len(names)))
+    left.set(xlabel="later evaluations that hold it, %", yticks=range(len(names)))
     left.set_yticklabels(names)
     left.invert_yaxis()
-    right.set(xlabel="mean return of the final policy")
+    right.set(xlabel="final return, mean")
     save(figure, file)
 
 

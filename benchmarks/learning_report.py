@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import learning_plots
+import numpy as np
 from learning_groups import GROUPS
 from learning_results import Results, Row
 from learning_settings import LIBRARIES, Group, Setting
@@ -85,9 +86,14 @@ def with_interval(figure: Estimate, digits: int = 1, factor: float = 1.0, sign: 
     return f"{value} ({low} to {high})"
 
 
-def percent(figure: Estimate, sign: str = "") -> str:
-    """Such as `99 % (98 to 100)`."""
-    text = with_interval(figure, 1, 100.0, sign)
+def points(figure: Estimate) -> str:
+    """A difference of shares in percentage points."""
+    return with_interval(figure, 1, 100.0, "+")
+
+
+def percent(figure: Estimate) -> str:
+    """Such as `99.0 % (98.0 to 100.0)`."""
+    text = with_interval(figure, 1, 100.0)
     return text if text == "-" else text.replace(" (", " % (") if "(" in text else f"{text} %"
 
 
@@ -119,7 +125,7 @@ def label(each: Measured) -> str:
     library = LIBRARIES[setting.library]
     if setting.library == "random":
         return f"{library}, {setting.task.env_id}"
-    return f"{library}, {setting.task.env_id}, {int(each.curves[0].timesteps[-1]):,} steps"
+    return f"{library}, {setting.task.env_id}, {each.curves[0].timesteps[-1]:,} steps"
 
 
 def at_threshold(each: Measured) -> str:
@@ -157,33 +163,38 @@ def solved(each: Measured) -> str:
 SEEDS: Column = ("seeds", lambda each: str(len(each.curves)))
 IQM: Column = ("IQM", lambda each: with_interval(estimate(interquartile_mean, each.finals)))
 MEAN: Column = ("mean", lambda each: with_interval(estimate(mean, each.finals)))
-WORST: Column = ("worst tenth", lambda each: with_interval(estimate(worst_tenth, each.finals)))
+WORST: Column = ("worst tenth", lambda each: f"{worst_tenth(np.array(each.finals)):.1f}")
 AT_THRESHOLD: Column = ("end at the threshold", at_threshold)
 STEPS: Column = ("steps to it", to_threshold(Curve.timesteps_to))
 EPISODES: Column = ("episodes to it", to_threshold(Curve.episodes_to))
 HELD: Column = ("later evaluations that hold it", held)
 SOLVED: Column = ("solved after episodes", solved)
-CPU: Column = (
-    "CPU seconds",
-    lambda each: with_range([curve.cpu_seconds for curve in each.curves]),
-)
+CPU: Column = ("CPU s", lambda each: with_range([curve.cpu_seconds for curve in each.curves]))
+CLOCK: Column = ("wall-clock s", lambda each: with_range([curve.seconds for curve in each.curves]))
 
 
-def columns(group: Group, found: Sequence[Measured]) -> list[Column]:
-    """What is asked of a group."""
+def tables(group: Group, found: Sequence[Measured]) -> list[str]:
+    """A row for each setting: how it ends, and how it gets there."""
     if group.is_study:
         base = found[0]
         name: Column = ("setting", lambda each: f"`{each.setting.name}`")
-        more: Column = ("more than `base`", lambda each: held_beyond(base, each))
-        return [name, SEEDS, HELD, more, AT_THRESHOLD, MEAN, WORST, STEPS, CPU]
-    with_threshold = all(setting.task.threshold is not None for setting in group.settings)
+        more: Column = ("points more than `base`", lambda each: held_beyond(base, each))
+        return [of_columns(found, name, SEEDS, HELD, more, AT_THRESHOLD, MEAN, WORST, STEPS, CPU)]
+    agent: Column = ("agent", label)
+    trained = [each for each in found if each.setting.library != "random"]
+    if all(setting.task.threshold is None for setting in group.settings):
+        ends = of_columns(found, agent, SEEDS, IQM, MEAN, WORST)
+        return [ends, of_columns(trained, agent, CPU, CLOCK)]
     asks_solved = any(setting.solved_at is not None for setting in group.settings)
-    return [
-        *(("agent", label), SEEDS, IQM, MEAN, WORST),
-        *((AT_THRESHOLD, STEPS, EPISODES, HELD) if with_threshold else ()),
-        *((SOLVED,) if asks_solved else ()),
-        CPU,
-    ]
+    way = [STEPS, EPISODES, HELD, *([SOLVED] if asks_solved else []), CPU, CLOCK]
+    ends = of_columns(found, agent, SEEDS, IQM, MEAN, WORST, AT_THRESHOLD)
+    return [ends, of_columns(trained, agent, *way)]
+
+
+def of_columns(found: Sequence[Measured], *columns: Column) -> str:
+    """A table with a row for each setting."""
+    heads = [head for head, _ in columns]
+    return table(heads, [[cell(each) for _, cell in columns] for each in found])
 
 
 def held_beyond(base: Measured, each: Measured) -> str:
@@ -192,14 +203,7 @@ def held_beyond(base: Measured, each: Measured) -> str:
     assert threshold is not None
     if each is base:
         return ""
-    return percent(stability_difference(each.curves, base.curves, threshold), sign="+")
-
-
-def main_table(group: Group, found: Sequence[Measured]) -> str:
-    """A row for each setting."""
-    chosen = columns(group, found)
-    heads = [head for head, _ in chosen]
-    return table(heads, [[cell(each) for _, cell in chosen] for each in found])
+    return points(stability_difference(each.curves, base.curves, threshold))
 
 
 def comparisons(found: Sequence[Measured]) -> str:
@@ -210,7 +214,7 @@ def comparisons(found: Sequence[Measured]) -> str:
             one, other = ours.setting, theirs.setting
             if (one.task, one.timesteps) == (other.task, other.timesteps):
                 rows.append([label(ours), *differences(ours, theirs)])
-    heads = ["ours less SB3's", "IQM", "mean", "later evaluations that hold"]
+    heads = ["ours less SB3's", "IQM", "mean", "points of later evaluations that hold"]
     return table(heads, rows) if rows else ""
 
 
@@ -221,7 +225,7 @@ def differences(ours: Measured, theirs: Measured) -> list[str]:
     threshold = ours.setting.task.threshold
     assert threshold is not None
     stable = stability_difference(ours.curves, theirs.curves, threshold)
-    return [*(with_interval(each, sign="+") for each in finals), percent(stable, sign="+")]
+    return [*(with_interval(each, sign="+") for each in finals), points(stable)]
 
 
 # -- the pages -----------------------------------------------------------------
@@ -233,7 +237,7 @@ def section(name: str, group: Group, found: Sequence[Measured], figure: str) -> 
     what = "Later evaluations that hold the threshold" if group.is_study else "Learning curves"
     parts = [
         f"![{what}: {group.title}]({figure})",
-        main_table(group, found),
+        *tables(group, found),
         comparisons(found),
         f"With {versions}.",
     ]

@@ -27,6 +27,7 @@ class Curve:
         means: mean returns of the evaluations.
         final: mean return of the final policy.
         cpu_seconds: of training.
+        seconds: of training, by the clock.
         solved_after: training episodes, math.inf for never, None where it was not asked.
     """
 
@@ -35,6 +36,7 @@ class Curve:
     means: Array
     final: float
     cpu_seconds: float
+    seconds: float
     solved_after: float | None = None
 
     @classmethod
@@ -49,6 +51,7 @@ class Curve:
             means=np.array([float(row["mean"]) for row in way]),
             final=float(final["mean"]),
             cpu_seconds=float(final["cpu_seconds"]),
+            seconds=float(final["seconds"]),
             solved_after=solved[0] if solved else None,
         )
 

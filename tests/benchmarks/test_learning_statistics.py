@@ -22,12 +22,12 @@ from learning_statistics import (
 def curve(*means: float, final: float = 0.0) -> Curve:
     """Evaluations every 10 timesteps, with 3 episodes between them."""
     places = np.arange(1, len(means) + 1)
-    return Curve(10 * places, 3 * places, np.array(means), final, cpu_seconds=1.0)
+    return Curve(10 * places, 3 * places, np.array(means), final, cpu_seconds=1.0, seconds=1.0)
 
 
 def row(kind: str, timesteps: str, episodes: str, mean: str) -> dict[str, str]:
     of_evaluation = {"kind": kind, "timesteps": timesteps, "episodes": episodes, "mean": mean}
-    return {**of_evaluation, "cpu_seconds": "2.5"}
+    return {**of_evaluation, "cpu_seconds": "2.5", "seconds": "3.5"}
 
 
 def test_a_curve_has_what_the_rows_say():
@@ -41,7 +41,8 @@ def test_a_curve_has_what_the_rows_say():
     assert found.timesteps.tolist() == [100, 200]
     assert found.episodes.tolist() == [7, 12]
     assert found.means.tolist() == [9.5, 475.0]
-    assert (found.final, found.cpu_seconds, found.solved_after) == (480.0, 2.5, 6.0)
+    assert (found.final, found.cpu_seconds, found.seconds) == (480.0, 2.5, 3.5)
+    assert found.solved_after == 6.0
     assert Curve.of([rows[0], rows[3]]).solved_after is None
     assert Curve.of([row("solved_after", "", "", ""), rows[3]]).solved_after == math.inf
 
