@@ -9,6 +9,8 @@ the rows to CSV files. Run again after an interruption, it goes on with what is 
     python benchmarks/learning.py list
     python benchmarks/learning.py run cartpole
     python benchmarks/learning.py report
+
+Seeds from 0 on are reported. Tune on others, elsewhere: `--seeds 1000-1004 --results FOLDER`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
     runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
     failed = []
     for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
-        name = f"{results[ended.setting].file.stem} seed {ended.seed}"
+        file = results[ended.setting].file
+        name = f"{file.parent.name}/{file.stem} seed {ended.seed}"
         outcome = "failed"
         if rows is None:
             failed.append(name)

@@ -1,7 +1,8 @@
 """What `learning.py` measures: each group is a table of settings on one kind of task.
 
 A setting of ours is a recipe of `sbdqn.recipes` and what differs from it. Those of SB3 are the
-tuned ones of the RL Baselines3 Zoo (`hyperparams/dqn.yml`).
+tuned ones of the RL Baselines3 Zoo (`hyperparams/dqn.yml`, the same since its commit ce95481; that
+of LunarLander-v3 is the one of v2).
 """
 
 from __future__ import annotations

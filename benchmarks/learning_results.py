@@ -51,7 +51,7 @@ class Results:
         Raises:
             ChangedSettingError: if they differ from the setting's, or from those of the rows.
         """
-        if not self._record_file.exists():
+        if not self.file.exists():
             self._record_file.parent.mkdir(parents=True, exist_ok=True)
             self._record_file.write_text(json.dumps(self._setting.record(), indent=1) + "\n")
         recorded = json.loads(self._record_file.read_text())

@@ -44,9 +44,7 @@ class Solved(NamedTuple):
     returns: list[float]  # of the window
 
 
-def solved_after(
-    returns: list[float], ends: list[int], mean: float, window: int = SOLVED_WINDOW
-) -> Solved | None:
+def solved_after(returns: list[float], ends: list[int], mean: float, window: int) -> Solved | None:
     """The fewest episodes after which the next ones have this mean; None for never.
 
     Args:
@@ -126,7 +124,7 @@ class Protocol:
         self._evaluating_cpu_s += time.process_time() - began_cpu_s
 
     def _keep_solved(self, mean: float) -> None:
-        solved = solved_after(self.returns, self.ends, mean)
+        solved = solved_after(self.returns, self.ends, mean, SOLVED_WINDOW)
         if solved is None:
             self._keep("solved_after", "", "", [], math.nan, math.nan)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -98,7 +99,7 @@ class Setting:
             "limits_end": self.limits_end,
             "solved_at": self.solved_at,
         }
-        return {name: repr(value) for name, value in {**measured, **self._parameters()}.items()}
+        return {name: text_of(value) for name, value in {**measured, **self._parameters()}.items()}
 
     def _parameters(self) -> dict[str, Any]:
         """Ours with their defaults, which may change; SB3's are those of its version."""
@@ -116,6 +117,16 @@ _WITHOUT_EFFECT = {
     *("env", "seed", "device", "threads", "verbose", "tensorboard_log", "stats_window_size"),
     "policy_kwargs",
 }
+
+
+def text_of(value: Any) -> str:
+    """The same text for the same value in every process."""
+    if isinstance(value, type) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    text = repr(value)
+    if " at 0x" in text:
+        raise ValueError(f"{text} cannot be recorded; give it a repr without its address")
+    return text
 
 
 @dataclass(frozen=True)

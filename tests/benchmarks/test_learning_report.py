@@ -15,7 +15,7 @@ import learning_statistics
 import pytest
 from learning_groups import GROUPS
 from learning_report import percent, table, with_interval, with_range, write_between
-from learning_results import Results
+from learning_results import FOLDER, Results
 from learning_statistics import Estimate
 
 SCRIPT = Path(learning_report.__file__).parent / "learning.py"
@@ -125,12 +125,20 @@ def test_figures_are_written_with_their_intervals():
 
 
 @pytest.mark.slow
+def test_the_pages_are_what_the_report_makes(docs, capsys):
+    learning_report.report(FOLDER, docs)
+    assert "note" not in capsys.readouterr().out  # no setting has changed since it was measured
+    for page in learning_report.PAGES:
+        assert (docs / page).read_text() == (learning_report.DOCS / page).read_text()
+
+
+@pytest.mark.slow
 def test_runs_go_on_after_they_were_killed_and_are_reported(tmp_path, docs):
     command = [sys.executable, str(SCRIPT), "run", "cartpole", "--results", str(tmp_path)]
     command += ["--only", "sbdqn", "sb3", "--seeds", "0-1", "--timesteps", "1000"]
     with subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
-        assert first.stdout.readline().startswith("1 of 4: sbdqn seed 0: ")
+        assert first.stdout.readline().startswith("1 of 4: cartpole/sbdqn seed 0: ")
         os.kill(first.pid, signal.SIGKILL)
     before = {file: file.read_text() for file in tmp_path.glob("cartpole/*.csv")}
     assert 1 <= sum(text.count(",final,") for text in before.values()) < 4

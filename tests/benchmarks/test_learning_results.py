@@ -7,7 +7,7 @@ import json
 
 import pytest
 from learning_results import COLUMNS, ChangedSettingError, Results
-from learning_settings import Setting, Task
+from learning_settings import Setting, Task, text_of
 
 
 def setting(**parameters: object) -> Setting:
@@ -51,6 +51,22 @@ def test_changed_parameters_are_refused_by_name(tmp_path):
     assert list(changed.runs()) == [1]
 
 
+def test_parameters_may_change_until_the_first_run_has_ended(tmp_path):
+    before = Results(tmp_path, "group", setting(gamma=0.99)).fingerprint()
+    results = Results(tmp_path, "group", setting(gamma=0.9))
+    assert results.fingerprint() != before
+    results.append(rows(0))
+    assert results.changes() == []
+
+
+def test_what_is_recorded_is_the_same_in_every_process():
+    assert text_of(Setting) == "learning_settings.Setting"
+    assert text_of(rows) == f"{__name__}.rows"
+    assert text_of((64, "a")) == "(64, 'a')"
+    with pytest.raises(ValueError, match="without its address"):
+        text_of(object())
+
+
 def test_defaults_of_ours_are_recorded_too(tmp_path):
     ours = Setting("ours", "sbdqn", Task("CartPole-v1"), 100, {"gamma": 0.9})
     record = ours.record()
@@ -68,7 +84,7 @@ def test_a_parameter_that_is_newer_than_the_rows_must_not_be_set(tmp_path):
     for parameters, changes in (({}, []), ({"tau": 0.5}, ["tau: None, now 0.5"])):
         ours = Setting("ours", "sbdqn", Task("CartPole-v1"), 100, parameters)
         results = Results(tmp_path, str(len(parameters)), ours)
-        results.fingerprint()
+        results.append(rows(0))
         file = results.file.with_suffix(".json")
         old = json.loads(file.read_text())
         del old["tau"]

@@ -43,6 +43,14 @@ def test_rows_tell_when_and_how_well(library):
     assert all((row["library"], row["seed"]) == (library, 3) for row in rows)
 
 
+def test_a_row_tells_when_training_counted_as_solved(monkeypatch):
+    monkeypatch.setattr(learning_runs, "SOLVED_WINDOW", 4)
+    setting = Setting("name", "sbdqn", SHORT, 60, {"learning_starts": 60}, solved_at=5.0)
+    solved, _ = train(Run(setting, 0))
+    assert (solved["kind"], solved["episodes"], solved["timesteps"]) == ("solved_after", 0, 0)
+    assert (solved["evaluation_episodes"], solved["mean"], solved["std"]) == (4, 5.0, 0.0)
+
+
 @pytest.mark.parametrize("library", ["sbdqn", "sb3"])
 def test_evaluations_do_not_disturb_training(library):
     parameters = {"learning_starts": 20, "train_freq": 5, "buffer_size": 1_000}
