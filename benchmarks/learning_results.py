@@ -81,7 +81,9 @@ class Results:
         """
         now, recorded = self._setting.record(), json.loads(self._record_file.read_text())
         changed = [name for name in recorded if recorded[name] != now.get(name)]
-        changed += [name for name in self._setting.parameters if name in now.keys() - recorded]
+        parameters = self._setting.parameters
+        of_policy = [f"policy.{name}" for name in parameters.get("policy_kwargs", {})]
+        changed += [name for name in (*parameters, *of_policy) if name in now.keys() - recorded]
         return [f"{name}: {recorded.get(name)}, now {now.get(name)}" for name in changed]
 
     def remove(self) -> None:

@@ -6,12 +6,12 @@ code, in environments of their own, from the same start states each time.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -19,10 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
-from learning_settings import Setting
+from learning_settings import EVALUATION_EPISODES, FINAL_EPISODES, Setting
 
-EVALUATION_EPISODES = 20
-FINAL_EPISODES = 100
 SOLVED_WINDOW = 100  # episodes whose mean counts
 EVALUATION_SEED, FINAL_SEED = 1_000_000, 2_000_000  # of the first of the environments
 
@@ -37,10 +35,10 @@ class Run(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """How soon the training episodes counted as solved."""
+    """How soon the training episodes counted as solved; None for never."""
 
-    episodes: int  # before the window
-    timesteps: int  # at the end of the last of them
+    episodes: int | None  # before the window
+    timesteps: int | None  # at the end of the last of them
     returns: list[float]  # of the window
 
 
@@ -76,27 +74,35 @@ class RandomAgent:
 class Protocol:
     """Evaluates a model while it trains and afterwards, and keeps the rows.
 
-    The clocks of training stand still while it does.
+    The clocks of training begin with it, and stand still while it evaluates.
+
+    Args:
+        setting: what is trained.
+        seed: of the training.
+
+    Attributes:
+        model: has `predict`; to be set before the first evaluation.
+        rows: of the evaluations so far.
     """
 
-    def __init__(self, setting: Setting, seed: int, model: Any) -> None:
+    def __init__(self, setting: Setting, seed: int) -> None:
         self._setting = setting
-        self._model = model
         self._envs = SyncVectorEnv([setting.task.make] * EVALUATION_EPISODES)
         self._due = setting.eval_every
         self._common = {"setting": setting.name, "library": setting.library}
         self._common |= {"env": setting.task.env_id, "seed": seed}
-        self._evaluating_s, self._evaluating_cpu_s = 0.0, 0.0
-        self.returns: list[float] = []  # of training episodes
-        self.ends: list[int] = []  # timesteps at the end of each
+        self._returns: list[float] = []  # of training episodes
+        self._ends: list[int] = []  # timesteps at the end of each
+        self.model: Any = None
         self.rows: list[Row] = []
-        self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
+        self._evaluating = np.zeros(2)  # seconds, as `clocks` has them
+        self._began = clocks()
 
     def after_step(self, timesteps: int, returns: Iterable[float]) -> None:
         """The environments have made a step, with which these episodes ended."""
         for each in returns:
-            self.returns.append(float(each))
-            self.ends.append(timesteps)
+            self._returns.append(float(each))
+            self._ends.append(timesteps)
         if timesteps >= self._due:
             self._evaluate("evaluation", timesteps, EVALUATION_EPISODES, EVALUATION_SEED)
             self._due = (timesteps // self._setting.eval_every + 1) * self._setting.eval_every
@@ -106,56 +112,37 @@ class Protocol:
         if timesteps < self._setting.timesteps:
             raise RuntimeError(f"training ended after {timesteps} timesteps")
         if self._setting.solved_at is not None:
-            self._keep_solved(self._setting.solved_at)
+            solved = solved_after(self._returns, self._ends, self._setting.solved_at, SOLVED_WINDOW)
+            self._keep("solved_after", *(solved or Solved(None, None, [])))
         self._evaluate("final", timesteps, FINAL_EPISODES, FINAL_SEED)
         self._envs.close()
 
     def _evaluate(self, kind: str, timesteps: int, episodes: int, seed: int) -> None:
         from sbdqn import evaluate_policy
 
-        began_s, began_cpu_s = time.perf_counter(), time.process_time()
-        trained_s = began_s - self._started_s - self._evaluating_s
-        trained_cpu_s = began_cpu_s - self._started_cpu_s - self._evaluating_cpu_s
+        now = clocks()
+        seconds, cpu_seconds = (now - self._began - self._evaluating).round(2).tolist()
         returns, _ = evaluate_policy(
-            self._model, self._envs, episodes, seed=seed, return_episode_rewards=True
+            self.model, self._envs, episodes, seed=seed, return_episode_rewards=True
         )
-        self._keep(kind, timesteps, len(self.returns), returns, trained_s, trained_cpu_s)
-        self._evaluating_s += time.perf_counter() - began_s
-        self._evaluating_cpu_s += time.process_time() - began_cpu_s
-
-    def _keep_solved(self, mean: float) -> None:
-        solved = solved_after(self.returns, self.ends, mean, SOLVED_WINDOW)
-        if solved is None:
-            self._keep("solved_after", "", "", [], math.nan, math.nan)
-        else:
-            found = (solved.timesteps, solved.episodes, solved.returns)
-            self._keep("solved_after", *found, math.nan, math.nan)
+        self._keep(kind, len(self._returns), timesteps, returns)
+        self.rows[-1] |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
+        self._evaluating += clocks() - now
 
     def _keep(
-        self,
-        kind: str,
-        timesteps: int | str,
-        episodes: int | str,
-        returns: list[float],
-        seconds: float,
-        cpu_seconds: float,
+        self, kind: str, episodes: int | None, timesteps: int | None, returns: list[float]
     ) -> None:
-        statistics = (np.mean(returns), np.std(returns), np.min(returns)) if returns else ("",) * 3
-        mean, std, least = (each if each == "" else round(float(each), 4) for each in statistics)
-        clocks = [("seconds", seconds), ("cpu_seconds", cpu_seconds)]
-        self.rows.append(
-            {
-                **self._common,
-                "kind": kind,
-                "timesteps": timesteps,
-                "episodes": episodes,
-                "evaluation_episodes": len(returns),
-                "mean": mean,
-                "std": std,
-                "min": least,
-                **{name: "" if math.isnan(clock) else round(clock, 2) for name, clock in clocks},
-            }
-        )
+        row = {**self._common, "kind": kind, "timesteps": timesteps, "episodes": episodes}
+        row["evaluation_episodes"] = len(returns)
+        if returns:
+            statistics = {"mean": np.mean(returns), "std": np.std(returns), "min": np.min(returns)}
+            row |= {name: round(float(value), 4) for name, value in statistics.items()}
+        self.rows.append(row)
+
+
+def clocks() -> np.ndarray[Any, Any]:
+    """Seconds by the clock on the wall, and those for which this process had a core."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def train(run: Run) -> list[Row]:
@@ -164,12 +151,14 @@ def train(run: Run) -> list[Row]:
 
     torch.set_num_threads(1)
     setting, seed = run
+    if setting.library == "sb3":
+        import_module("stable_baselines3")  # before the clocks, as our library has been
+    protocol = Protocol(setting, seed)
     if setting.library == "random":
-        protocol = Protocol(setting, seed, RandomAgent(setting, seed))
+        protocol.model = RandomAgent(setting, seed)
         protocol.finish(0)
         return protocol.rows
-    model = setting.model(seed)
-    protocol = Protocol(setting, seed, model)
+    model = protocol.model = setting.model(seed)
     follow = _following_ours if setting.library == "sbdqn" else _following_sb3
     model.learn(setting.timesteps, callback=follow(protocol, model))
     protocol.finish(model.num_timesteps)

@@ -13,6 +13,9 @@ import gymnasium
 from sbdqn import DQN
 from sbdqn.specs import resolve_policy
 
+EVALUATION_EPISODES = 20
+FINAL_EPISODES = 100
+
 Library = Literal["sbdqn", "sb3", "random"]
 LIBRARIES = {"sbdqn": "sbdqn", "sb3": "SB3", "random": "random actions"}
 
@@ -96,6 +99,8 @@ class Setting:
             "max_episode_steps": self.task.max_episode_steps,
             "timesteps": self.timesteps,
             "eval_every": self.eval_every,
+            "evaluation_episodes": EVALUATION_EPISODES,
+            "final_episodes": FINAL_EPISODES,
             "limits_end": self.limits_end,
             "solved_at": self.solved_at,
         }

@@ -81,13 +81,18 @@ def test_defaults_of_ours_are_recorded_too(tmp_path):
 
 
 def test_a_parameter_that_is_newer_than_the_rows_must_not_be_set(tmp_path):
-    for parameters, changes in (({}, []), ({"tau": 0.5}, ["tau: None, now 0.5"])):
+    wide = {"policy_kwargs": {"net_arch": (9,)}}
+    for name, parameters, changes in (
+        ("tau", {}, []),
+        ("tau", {"tau": 0.5}, ["tau: None, now 0.5"]),
+        ("policy.net_arch", wide, ["policy.net_arch: None, now (9,)"]),
+    ):
         ours = Setting("ours", "sbdqn", Task("CartPole-v1"), 100, parameters)
-        results = Results(tmp_path, str(len(parameters)), ours)
+        results = Results(tmp_path, str(list(parameters)), ours)
         results.append(rows(0))
         file = results.file.with_suffix(".json")
         old = json.loads(file.read_text())
-        del old["tau"]
+        del old[name]
         file.write_text(json.dumps(old))
         assert results.changes() == changes
 

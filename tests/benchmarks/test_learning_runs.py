@@ -35,10 +35,10 @@ def test_rows_tell_when_and_how_well(library):
     setting = Setting("name", library, SHORT, 60, parameters, eval_every=25, solved_at=6.0)
     rows = train(Run(setting, 3))
     assert [row["kind"] for row in rows] == ["evaluation", "evaluation", "solved_after", "final"]
-    assert [row["timesteps"] for row in rows] == [25, 50, "", 60]
-    assert [row["episodes"] for row in rows] == [5, 10, "", 12]  # of 5 steps each
+    assert [row["timesteps"] for row in rows] == [25, 50, None, 60]
+    assert [row["episodes"] for row in rows] == [5, 10, None, 12]  # of 5 steps each
     assert [row["evaluation_episodes"] for row in rows] == [2, 2, 0, 4]
-    assert [row["mean"] for row in rows] == [5.0, 5.0, "", 5.0]
+    assert [row.get("mean") for row in rows] == [5.0, 5.0, None, 5.0]
     assert rows[0]["seconds"] <= rows[1]["seconds"] <= rows[3]["seconds"]
     assert all((row["library"], row["seed"]) == (library, 3) for row in rows)
 
