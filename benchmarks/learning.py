@@ -1,0 +1,152 @@
+"""Does it learn, how soon, and does it stay learned? Ours beside Stable-Baselines3.
+
+`run` trains the settings of a group on many seeds, each in a process of its own with one torch
+thread, evaluates the greedy policy on the way (20 episodes) and at the end (100), and appends
+the rows to CSV files. Run again after an interruption, it goes on with what is missing.
+`report` makes the tables and figures of the documentation from these files.
+
+    pip install -e ".[bench,plot]"
+    python benchmarks/learning.py list
+    python benchmarks/learning.py run cartpole
+    python benchmarks/learning.py report
+
+Seeds from 0 on are reported. Tune on others, elsewhere: `--seeds 1000-1004 --results FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learning_results import Results
+    from learning_settings import Setting
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def seeds_of(text: str) -> list[int]:
+    """The seeds that `0-9,20` names."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the runs that are missing; exit 1 if one failed."""
+    from learning_results import Results
+    from learning_runs import Run, finished
+
+    results: dict[Setting, Results] = {}
+    runs: list[Run] = []
+    for group, setting in chosen(options):
+        results[setting] = Results(options.results, group, setting)
+        runs += [Run(setting, seed) for seed in missing(results[setting], group, options)]
+    runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
+    failed = []
+    for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
+        file = results[ended.setting].file
+        name = f"{file.parent.name}/{file.stem} seed {ended.seed}"
+        outcome = "failed"
+        if rows is None:
+            failed.append(name)
+        else:
+            results[ended.setting].append(rows)
+            outcome = f"{rows[-1]['mean']} in {rows[-1]['seconds']} s"
+        print(f"{count} of {len(runs)}: {name}: {outcome}", flush=True)
+    if failed:
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+def chosen(options: argparse.Namespace) -> list[tuple[str, Setting]]:
+    """The settings that are asked for, with the names of their groups."""
+    from learning_groups import GROUPS
+
+    unknown = set(options.groups) - GROUPS.keys()
+    of_groups = [
+        (name, s) for name in options.groups if name in GROUPS for s in GROUPS[name].settings
+    ]
+    unknown |= set(options.only or ()) - {setting.name for _, setting in of_groups}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; `list` prints what there is")
+    if options.only:
+        of_groups = [(name, setting) for name, setting in of_groups if setting.name in options.only]
+    if options.timesteps:
+        of_groups = [(name, shortened(setting, options.timesteps)) for name, setting in of_groups]
+    return of_groups
+
+
+def missing(results: Results, group: str, options: argparse.Namespace) -> list[int]:
+    """The seeds that have not run; exits if the setting is not what it was."""
+    from learning_groups import GROUPS
+    from learning_results import ChangedSettingError
+
+    if options.restart:
+        results.remove()
+    try:
+        results.fingerprint()
+    except ChangedSettingError as error:
+        sys.exit(str(error))
+    done = results.runs()
+    return [seed for seed in options.seeds or range(GROUPS[group].seeds) if seed not in done]
+
+
+def shortened(setting: Setting, timesteps: int) -> Setting:
+    """The setting with a smaller budget, and as many evaluations."""
+    timesteps = min(timesteps, setting.timesteps)
+    every = max(1, setting.eval_every * timesteps // max(setting.timesteps, 1))
+    return dataclasses.replace(setting, timesteps=timesteps, eval_every=every)
+
+
+def list_groups() -> None:
+    """Print all settings."""
+    from learning_groups import GROUPS
+
+    for name, group in GROUPS.items():
+        print(f"{name}: {group.title}, {group.seeds} seeds")
+        for setting in group.settings:
+            print(f"  {setting.name}: {setting.task.env_id}, {setting.timesteps:,} timesteps")
+
+
+def main() -> None:
+    """Run, or report."""
+    os.environ.update(ONE_THREAD)  # before anything is imported that counts threads
+    from learning_results import FOLDER
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the groups and their settings")
+    runner = commands.add_parser("run", help="make the missing runs of groups")
+    runner.add_argument("groups", nargs="+", metavar="GROUP")
+    runner.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
+    runner.add_argument("--seeds", type=seeds_of, help="such as 0-9 or 3,5 (the group's)")
+    runner.add_argument("--workers", type=int, default=2, help="processes (2)")
+    runner.add_argument("--timesteps", type=int, help="a smaller budget, to try it; elsewhere")
+    runner.add_argument("--restart", action="store_true", help="remove what was measured before")
+    reporter = commands.add_parser("report", help="write the documentation's tables and figures")
+    reporter.add_argument("--docs", type=Path, help="folder of the pages")
+    for each in (runner, reporter):
+        each.add_argument("--results", type=Path, default=FOLDER, help="folder of the CSV files")
+    options = parser.parse_args()
+    if options.command == "list":
+        list_groups()
+    elif options.command == "report":
+        from learning_report import DOCS, report
+
+        report(options.results, options.docs or DOCS)
+    else:
+        if options.timesteps and options.results == FOLDER:
+            parser.error("--timesteps changes the measurement: give it a --results of its own")
+        run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""What `learning.py` measures: each group is a table of settings on one kind of task.
+
+A setting of ours is a recipe of `sbdqn.recipes` and what differs from it. Those of SB3 are the
+tuned ones of the RL Baselines3 Zoo (`hyperparams/dqn.yml`, the same since its commit ce95481; that
+of LunarLander-v3 is the one of v2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from learning_settings import Group, Setting, Task
+
+from sbdqn import recipes
+from sbdqn.exploration import EpsilonGreedy
+from sbdqn.recipes import Recipe
+from sbdqn.schedules import Linear
+
+
+def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A named recipe, with changes."""
+    return Recipe(name, recipes.by_name()[name], changes or {})
+
+
+CART_POLE = Task("CartPole-v1", 475.0)
+SHORT_CART_POLE = Task("CartPole-v0", 195.0)
+ACROBOT = Task("Acrobot-v1", -100.0)
+MOUNTAIN_CAR = Task("MountainCar-v0", -110.0)
+LUNAR_LANDER = Task("LunarLander-v3", 200.0)
+MINATAR_GAMES = ("Breakout", "Asterix", "SpaceInvaders")
+
+_WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
+ZOO_CART_POLE = {
+    "learning_rate": 2.3e-3,
+    "batch_size": 64,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+    "gamma": 0.99,
+    "target_update_interval": 10,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04,
+    **_WIDE,
+}
+ZOO_MOUNTAIN_CAR = {
+    "learning_rate": 4e-3,
+    "batch_size": 128,
+    "buffer_size": 10_000,
+    "learning_starts": 1_000,
+    "gamma": 0.98,
+    "target_update_interval": 600,
+    "train_freq": 16,
+    "gradient_steps": 8,
+    "exploration_fraction": 0.2,
+    "exploration_final_eps": 0.07,
+    **_WIDE,
+}
+ZOO_ACROBOT = ZOO_LUNAR_LANDER = {
+    "learning_rate": 6.3e-4,
+    "batch_size": 128,
+    "buffer_size": 50_000,
+    "learning_starts": 0,
+    "gamma": 0.99,
+    "target_update_interval": 250,
+    "train_freq": 4,
+    "gradient_steps": -1,
+    "exploration_fraction": 0.12,
+    "exploration_final_eps": 0.1,
+    **_WIDE,
+}
+
+
+def beside_sb3(
+    task: Task,
+    timesteps: int,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    suffix: str = "",
+    **both: Any,
+) -> tuple[Setting, Setting]:
+    """Our setting and SB3's, on the same task with the same budget."""
+    return (
+        Setting(f"sbdqn{suffix}", "sbdqn", task, timesteps, ours, **both),
+        Setting(f"sb3{suffix}", "sb3", task, timesteps, theirs, **both),
+    )
+
+
+def minatar(game: str, timesteps: int, ours: Mapping[str, Any]) -> tuple[Setting, Setting]:
+    """Our setting and random play; the zoo has no setting for these games."""
+    # The games themselves have no end for one who never fails.
+    task = Task(f"MinAtar/{game}-v1", max_episode_steps=5_000)
+    name = game.lower()
+    return (
+        Setting(f"{name}_sbdqn", "sbdqn", task, timesteps, ours, eval_every=25_000),
+        Setting(f"{name}_random", "random", task, 0),
+    )
+
+
+def epsilon_floor(floor: float) -> dict[str, Any]:
+    return {"exploration": EpsilonGreedy(Linear(1.0, floor, 10_000))}
+
+
+def of_network(**changes: Any) -> dict[str, Any]:
+    return {"policy_kwargs": changes}
+
+
+STUDY_STEPS = 100_000
+STUDY_BASE = Recipe(
+    "The setting that the study starts from",
+    {
+        "backup": "double",
+        "n_steps": 5,
+        "tau": 0.01,
+        "target_update_interval": 1,
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+        "buffer_size": 100_000,
+        "train_freq": 1,
+        "gradient_steps": 1,
+    },
+    epsilon_floor(0.05),
+    of_network(net_arch=(64, 64), layer_norm=False, optimizer_kwargs={"eps": 1e-8}),
+)
+SWITCHES: dict[str, Mapping[str, Any]] = {
+    "greedy_targets": {"backup": "greedy"},
+    "double_targets": {"backup": "double"},
+    "1_step": {"n_steps": 1},
+    "3_steps": {"n_steps": 3},
+    "5_steps": {"n_steps": 5},
+    "layer_norm": of_network(layer_norm=True),
+    "no_layer_norm": of_network(layer_norm=False),
+    "hard_copies_every_500": {"tau": 1.0, "target_update_interval": 500},
+    "polyak_0.01": {"tau": 0.01, "target_update_interval": 1},
+    "memory_10000": {"buffer_size": 10_000},
+    "memory_50000": {"buffer_size": 50_000},
+    "memory_100000": {"buffer_size": 100_000},
+    "adam_eps_1e-8": of_network(optimizer_kwargs={"eps": 1e-8}),
+    "adam_eps_1e-5": of_network(optimizer_kwargs={"eps": 1e-5}),
+    "adam_eps_1e-3": of_network(optimizer_kwargs={"eps": 1e-3}),
+    "constant_rate": {"learning_rate": 1e-3},
+    "falling_rate": {"learning_rate": Linear(1e-3, 1e-5, STUDY_STEPS)},
+    "batch_32": {"batch_size": 32},
+    "batch_64": {"batch_size": 64},
+    "batch_128": {"batch_size": 128},
+    "batch_256": {"batch_size": 256},
+    "epsilon_floor_0": epsilon_floor(0.0),
+    "epsilon_floor_0.01": epsilon_floor(0.01),
+    "epsilon_floor_0.05": epsilon_floor(0.05),
+    "epsilon_floor_0.1": epsilon_floor(0.1),
+}
+"""Changes of one thing at a time; those that change nothing of the base are left out."""
+
+
+def study(base: Recipe) -> tuple[Setting, ...]:
+    """The base, and each switch that makes a difference to it."""
+
+    def changed(name: str, changes: Mapping[str, Any], **more: Any) -> Setting:
+        parameters = Recipe(name, base, changes)
+        return Setting(name, "sbdqn", CART_POLE, STUDY_STEPS, parameters, **more)
+
+    first = changed("base", {})
+    others = [changed(name, changes) for name, changes in SWITCHES.items()]
+    unlike = [setting for setting in others if setting.record() != first.record()]
+    return first, changed("no_time_limit_bootstrap", {}, limits_end=True), *unlike
+
+
+GROUPS = {
+    "cartpole": Group(
+        "CartPole-v1",
+        beside_sb3(CART_POLE, 50_000, recipe("double_dqn_classic"), ZOO_CART_POLE)
+        + beside_sb3(CART_POLE, 100_000, recipe("double_dqn_classic"), ZOO_CART_POLE, "_100k"),
+        seeds=30,
+    ),
+    "cartpole_fast": Group(
+        "CartPole-v0",
+        beside_sb3(
+            SHORT_CART_POLE,
+            30_000,
+            recipe("double_dqn_classic"),
+            ZOO_CART_POLE,
+            eval_every=1_000,
+            solved_at=195.0,
+        ),
+        seeds=20,
+    ),
+    "acrobot": Group(
+        "Acrobot-v1",
+        beside_sb3(ACROBOT, 100_000, recipe("double_dqn_classic"), ZOO_ACROBOT),
+        seeds=10,
+    ),
+    "mountain_car": Group(
+        "MountainCar-v0",
+        beside_sb3(MOUNTAIN_CAR, 120_000, recipe("double_dqn_classic"), ZOO_MOUNTAIN_CAR),
+        seeds=10,
+    ),
+    "lunar_lander": Group(
+        "LunarLander-v3",
+        beside_sb3(LUNAR_LANDER, 100_000, recipe("double_dqn_classic"), ZOO_LUNAR_LANDER),
+        seeds=10,
+    ),
+    "minatar": Group(
+        "MinAtar",
+        sum((minatar(game, 500_000, recipe("double_dqn_classic")) for game in MINATAR_GAMES), ()),
+        seeds=3,
+    ),
+    "forgetting": Group("Forgetting", study(STUDY_BASE), seeds=10, is_study=True),
+}

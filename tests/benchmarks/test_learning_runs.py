@@ -1,0 +1,108 @@
+"""One training: what its rows say, and that evaluations do not disturb it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import learning_runs
+import pytest
+from learning_groups import GROUPS, SHORT_CART_POLE, SWITCHES, ZOO_CART_POLE
+from learning_runs import Run, solved_after, train
+from learning_settings import LimitsEnd, Setting, Task
+
+SHORT = Task("CartPole-v1", 475.0, max_episode_steps=5)
+
+
+@pytest.fixture(autouse=True)
+def _few_episodes(monkeypatch):
+    monkeypatch.setattr(learning_runs, "EVALUATION_EPISODES", 2)
+    monkeypatch.setattr(learning_runs, "FINAL_EPISODES", 4)
+
+
+def test_solved_is_the_first_place_with_enough_episodes_after_it():
+    returns, ends = [1.0, 5.0, 2.0, 6.0, 4.0], [1, 6, 8, 14, 18]
+    found = solved_after(returns, ends, mean=4.0, window=2)
+    assert found == (2, 6, [2.0, 6.0])  # after 2 episodes; they took 6 timesteps
+    assert solved_after(returns, ends, mean=3.0, window=2) == (0, 0, [1.0, 5.0])
+    assert solved_after(returns, ends, mean=5.0, window=2) == (3, 8, [6.0, 4.0])
+    assert solved_after(returns, ends, mean=5.1, window=2) is None
+    assert solved_after(returns, ends, mean=1.0, window=6) is None
+
+
+@pytest.mark.parametrize("library", ["sbdqn", "sb3"])
+def test_rows_tell_when_and_how_well(library):
+    parameters = {"learning_starts": 20, "train_freq": 10, "buffer_size": 100}
+    setting = Setting("name", library, SHORT, 60, parameters, eval_every=25, solved_at=6.0)
+    rows = train(Run(setting, 3))
+    assert [row["kind"] for row in rows] == ["evaluation", "evaluation", "solved_after", "final"]
+    assert [row["timesteps"] for row in rows] == [25, 50, None, 60]
+    assert [row["episodes"] for row in rows] == [5, 10, None, 12]  # of 5 steps each
+    assert [row["evaluation_episodes"] for row in rows] == [2, 2, 0, 4]
+    assert [row.get("mean") for row in rows] == [5.0, 5.0, None, 5.0]
+    assert rows[0]["seconds"] <= rows[1]["seconds"] <= rows[3]["seconds"]
+    assert all((row["library"], row["seed"]) == (library, 3) for row in rows)
+
+
+def test_a_row_tells_when_training_counted_as_solved(monkeypatch):
+    monkeypatch.setattr(learning_runs, "SOLVED_WINDOW", 4)
+    setting = Setting("name", "sbdqn", SHORT, 60, {"learning_starts": 60}, solved_at=5.0)
+    solved, _ = train(Run(setting, 0))
+    assert (solved["kind"], solved["episodes"], solved["timesteps"]) == ("solved_after", 0, 0)
+    assert (solved["evaluation_episodes"], solved["mean"], solved["std"]) == (4, 5.0, 0.0)
+
+
+@pytest.mark.parametrize("library", ["sbdqn", "sb3"])
+def test_evaluations_do_not_disturb_training(library):
+    parameters = {"learning_starts": 20, "train_freq": 5, "buffer_size": 1_000}
+    task = Task("CartPole-v1", 475.0)
+    often = Setting("name", library, task, 200, parameters, eval_every=20)
+    first, second = train(Run(often, 1)), train(Run(dataclasses.replace(often, eval_every=200), 1))
+    assert (len(first), len(second)) == (11, 2)
+    measured = ("timesteps", "episodes", "mean", "std", "min")
+    assert [first[-1][name] for name in measured] == [second[-1][name] for name in measured]
+    assert [first[-2][name] for name in measured] == [second[-2][name] for name in measured]
+
+
+def test_random_actions_are_evaluated_alone():
+    (row,) = train(Run(Setting("name", "random", SHORT, 0), 0))
+    assert (row["kind"], row["timesteps"], row["mean"]) == ("final", 0, 5.0)
+
+
+def test_a_training_that_ends_early_is_no_run():
+    setting = Setting("name", "random", SHORT, 10)
+    with pytest.raises(RuntimeError, match="ended after 0 timesteps"):
+        train(Run(setting, 0))
+
+
+def test_time_limits_can_be_reported_as_terminations():
+    for limits_end, expected in ((False, (False, True)), (True, (True, False))):
+        env = Setting("name", "sbdqn", SHORT, 10, limits_end=limits_end).make_env()
+        assert isinstance(env, LimitsEnd) == limits_end
+        env.reset(seed=0)
+        for _ in range(5):
+            _, _, terminated, truncated, _ = env.step(0)
+        assert (terminated, truncated) == expected
+
+
+def test_the_old_cart_pole_is_made_without_a_warning():
+    assert SHORT_CART_POLE.make().spec.max_episode_steps == 200
+
+
+def test_the_study_changes_one_thing_at_a_time():
+    base, unlimited, *others = (setting.record() for setting in GROUPS["forgetting"].settings)
+    assert {name for name in base if base[name] != unlimited[name]} == {"limits_end"}
+    together = {frozenset(("tau", "target_update_interval"))}
+    for record in others:
+        changed = frozenset(name for name in base if base[name] != record[name])
+        assert len(changed) == 1 or changed in together
+    kept = {setting.name for setting in GROUPS["forgetting"].settings}
+    assert {"1_step", "layer_norm", "memory_10000", "batch_256"} <= kept < {*SWITCHES} | kept
+
+
+def test_settings_of_the_zoo_make_the_models_they_describe():
+    for group in GROUPS.values():
+        for setting in group.settings:
+            if setting.library == "sb3" and setting.task.env_id.startswith("CartPole"):
+                model = setting.model(seed=0)
+                assert model.train_freq.frequency == ZOO_CART_POLE["train_freq"]
+                assert model.exploration_fraction == 0.16
