@@ -375,7 +375,7 @@ def test_export_writes_what_acts_as_the_saved_model_does(
         (["train", "CartPole-v1", "--trusted"], "--trusted is for --resume"),
         (["train", "CartPole-v1", "--checkpoint-every", "0"], "above 0, not '0'"),
         (["train", "--resume", "."], "no checkpoint in"),
-        (["train", "--resume", "nothing.zip"], "no file nothing.zip"),
+        (["train", "--resume", "nothing.zip"], "no folder and no file 'nothing.zip'"),
         (["train", "--resume", "good.zip"], "holds a 'model', not a 'checkpoint'"),
         (["train", "CartPole-v1", "--resume", ".", "--seed", "1"], "leave out CartPole-v1, seed"),
         (["evaluate", "nothing.zip"], "no file nothing.zip"),

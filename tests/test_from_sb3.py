@@ -644,6 +644,11 @@ def test_an_archive_that_lacks_a_member_is_refused(plain: Path, name: str) -> No
         read(rewritten(plain, lambda found, raw: None if found == name else raw))
 
 
+def test_it_is_named_where_an_archive_of_this_library_is_expected(plain: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"Stable-Baselines3 wrote it; DQN\.from_sb3 reads"):
+        DQN.load(plain)
+
+
 def test_an_archive_of_this_library_is_refused(tmp_path: Path) -> None:
     DQN("MlpPolicy", RandomEnv(VECTOR)).save(tmp_path / "ours")
     with pytest.raises(CheckpointError, match="not written by Stable-Baselines3"):

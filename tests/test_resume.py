@@ -453,12 +453,20 @@ def test_only_what_pickles_need_trust(tmp_path: Path) -> None:
 def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path: Path) -> None:
     model = small()
     model.save(tmp_path / "model.zip")
-    with pytest.raises(CheckpointError, match="holds a 'model', not a 'checkpoint'"):
+    with pytest.raises(CheckpointError, match=r"a 'model', not a 'checkpoint'; DQN\.load or"):
         DQN.resume(tmp_path / "model.zip")
     model.save_checkpoint(tmp_path)
     (path,) = checkpoints_in(tmp_path)
-    with pytest.raises(CheckpointError, match="holds a 'checkpoint', not a 'model'"):
+    with pytest.raises(CheckpointError, match=r"a 'checkpoint', not a 'model'; DQN\.resume reads"):
         DQN.load(path)
+
+
+def test_a_place_where_nothing_is_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no folder and no file '.*nowhere'"):
+        DQN.resume(tmp_path / "nowhere")
+    small().save_checkpoint(tmp_path)
+    (path,) = checkpoints_in(tmp_path)
+    assert DQN.resume(path.with_suffix("")).num_timesteps == 0
 
 
 # -- the folder --------------------------------------------------------------------
