@@ -693,7 +693,7 @@ class DQN:
         archive = read_archive(newest_checkpoint(path), "checkpoint", mapped=True)
         model = cls._loaded(archive, env, device, trusted, parameters)
         with restoring():
-            model._go_on(archive, trusted and env is None)
+            model._go_on(archive, trusted, env is not None)
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -1106,7 +1106,10 @@ class DQN:
 
     def _present_collector(self) -> Collector:
         if self.env is None:
-            raise NotReadyError("the model has no environment to learn in; call set_env first")
+            raise NotReadyError(
+                "the model has no environment to learn in; pass env to DQN.load or DQN.resume, or "
+                "call set_env"
+            )
         if self.env.closed:
             if not self._made_env:
                 raise NotReadyError("the environment is closed; give the model one with set_env")
@@ -1198,7 +1201,7 @@ class DQN:
         if keep_last is not None:
             keep_newest(folder, keep_last)
 
-    def _go_on(self, archive: Archive, with_environments: bool) -> None:
+    def _go_on(self, archive: Archive, trusted: bool, in_other_env: bool) -> None:
         """Become what `_run_state` described."""
         state = archive.state["run"]
         with fitting():
@@ -1217,8 +1220,10 @@ class DQN:
                 self._seeds = self._seeds.after(self.num_timesteps)
             return
         why_not = state["why_no_environments"]
-        if not with_environments:
-            why_not = "their state is restored with trusted=True, and without env, alone"
+        if in_other_env:
+            why_not = "env was passed, and theirs are left in the file"
+        elif not trusted:
+            why_not = "restoring theirs unpickles it, which needs trusted=True (or --trusted)"
         if why_not:
             _log.warning("the environments begin new episodes: %s", why_not)
             self._seeds = self._seeds.after(self.num_timesteps)

@@ -31,6 +31,7 @@ from sbdqn.callbacks import (
     StopTrainingWhenSolved,
 )
 from sbdqn.checkpoint import checkpoints_in
+from sbdqn.envs.copying import unpickled_environments
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
@@ -294,7 +295,7 @@ def test_without_trust_the_environments_begin_anew_and_the_log_says_so(
 ) -> None:
     model = stopped(tmp_path, env="CartPole-v1")
     again = DQN.resume(tmp_path)
-    assert "begin new episodes: their state is restored with trusted=True" in caplog.text
+    assert "begin new episodes: restoring theirs unpickles it, which needs trusted" in caplog.text
     assert again.replay_buffer.stored == 60
     assert again._n_updates == 50
     again.learn(callback=SaveAt(tmp_path, 1000))
@@ -344,7 +345,9 @@ class Trap(CountingEnv):
         return Path.touch, (Path(self.where),)
 
 
-def test_nothing_is_unpickled_without_trust(tmp_path: Path) -> None:
+def test_nothing_is_unpickled_without_trust(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trap = Trap()
     trap.where = str(tmp_path / "executed")
     folder = tmp_path / "checkpoints"
@@ -352,10 +355,18 @@ def test_nothing_is_unpickled_without_trust(tmp_path: Path) -> None:
     again = DQN.resume(folder, CountingEnv)
     again.learn()
     DQN.resume(folder, CountingEnv, trusted=True)
+    assert "begin new episodes: env was passed" in caplog.text
+    with pytest.raises(NotReadyError, match=r"pass env to DQN\.load or DQN\.resume, or call"):
+        DQN.resume(folder).learn()
     assert not Path(trap.where).exists()
     with pytest.raises(CheckpointError):
         DQN.resume(folder, trusted=True)
     assert Path(trap.where).exists()
+
+
+def test_environments_of_a_module_that_is_gone_are_missed_with_the_ways_out() -> None:
+    with pytest.raises(CheckpointError, match=r"'gone'.*; make importable .*, or pass env"):
+        unpickled_environments(b"cgone\nEnv\n.")
 
 
 class MadeAgain(CountingEnv, EzPickle):
