@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help=summary,
-        description=f"P{summary[1:]}. Nothing in the file is executed.",
+        description=f"P{summary[1:]}. Nothing in the file is executed without --trusted.",
     )
     _add_evaluate_arguments(evaluate)
     summary = "write the policy of a saved model to a file that acts without sbdqn"
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         help=summary,
         description=f"W{summary[1:]}: for ONNX or torch.export. What it says is compared with the "
-        "model first. Nothing in the model's file is executed.",
+        "model first. Nothing in the model's file is executed without --trusted.",
     )
     _add_export_arguments(export)
     summary = "list the named settings of `sbdqn train --recipe`"
@@ -168,6 +168,7 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--env", metavar="ENV", help="a registered id (the one that the model was trained in)"
     )
+    _add_trusted(parser)
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,6 +176,16 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="what `sbdqn train` or DQN.save wrote")
     parser.add_argument(
         "output", metavar="OUT", help="ends in .onnx, which needs sbdqn[onnx], or in .pt2"
+    )
+    _add_trusted(parser)
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="read parameters that were saved as Python objects, such as a lambda, which executes "
+        "what the file says; only for files of your own",
     )
 
 
@@ -314,7 +325,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     changes: dict[str, Any] = {"n_envs": 1}
     if arguments.env is not None:
         changes["env_kwargs"] = None  # the saved ones are of the saved environment
-    model = DQN.load(arguments.file, env=arguments.env, **changes)
+    model = DQN.load(arguments.file, env=arguments.env, trusted=arguments.trusted, **changes)
     model.close()
     env = model.get_params()["env"]
     if env is None:
@@ -330,7 +341,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    policy = load_policy(arguments.model, device="cpu")
+    policy = load_policy(arguments.model, device="cpu", trusted=arguments.trusted)
     policy.export(arguments.output)
     _report(
         {
@@ -488,4 +499,5 @@ def _report(rows: Mapping[str, str]) -> None:
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    told = str(error).replace("trusted=True", "--trusted")
+    return " ".join(told.split()) or type(error).__name__

@@ -18,7 +18,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from sbdqn import DQN, __version__, cli, evaluate_policy, heads, recipes
+from sbdqn import DQN, MlpPolicy, __version__, cli, evaluate_policy, heads, recipes
 from sbdqn.checkpoint import checkpoints_in
 from sbdqn.cli import main
 from tests.environments import ChainEnv
@@ -433,6 +433,24 @@ def test_an_old_file_is_replaced_by_the_new_one(folder: Path) -> None:
     arguments = ["train", "tests/Chain-v0", "--timesteps", "10", "--output", "model.zip"]
     assert main(arguments) == 0
     assert DQN.load("model.zip").num_timesteps == 10
+
+
+def test_a_file_with_python_objects_is_used_by_who_trusts_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rate = DQN("MlpPolicy", "tests/Chain-v0", learning_rate=lambda remaining: 1e-3 * remaining)
+    rate.save("rate.zip")
+    evaluate = ["evaluate", "rate.zip", "--episodes", "1"]
+    assert "if you trust the file, --trusted" in refusal(evaluate, capsys)
+    assert main([*evaluate, "--trusted"]) == 0
+
+    class Mine(MlpPolicy):
+        """Somebody's policy, which only Python can describe."""
+
+    DQN(Mine(net_arch=(8,)), "tests/Chain-v0").save("mine.zip")
+    export = ["export", "mine.zip", "mine.pt2"]
+    assert "if you trust the file, --trusted" in refusal(export, capsys)
+    assert main([*export, "--trusted"]) == 0
 
 
 def test_ctrl_c_ends_training_and_the_model_is_saved_and_evaluated(
