@@ -58,6 +58,7 @@ from sbdqn.persistence import (
     Archive,
     PathOrFile,
     fitting,
+    make_folder,
     read_archive,
     require_trust,
     restoring,
@@ -1143,6 +1144,7 @@ class DQN:
         if self.tensorboard_log is None:
             self._logger = logging.Logger(None, [])
         else:
+            make_folder(Path(self.tensorboard_log))
             folder = _claimed_folder(Path(self.tensorboard_log), name)
             shown = ["stdout"] if self.verbose else []
             self._logger = logging.configure(folder, [*shown, "csv", "tensorboard"])

@@ -262,10 +262,24 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
 def _require_place(final: Path) -> None:
     if final.is_dir():
         raise FileAccessError(f"{final} is a folder; name a file in it")
-    for parent in final.parents:
-        if parent.exists() and not parent.is_dir():
-            raise FileAccessError(f"{final} cannot be written: {parent} is a file, not a folder")
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, unless they are there.
+
+    Raises:
+        FileAccessError: if it cannot be made.
+    """
+    try:
+        for each in (path, *path.parents):
+            if each.exists() and not each.is_dir():
+                raise FileAccessError(f"{path} cannot be a folder: {each} is a file, not a folder")
+        path.mkdir(parents=True, exist_ok=True)
+    except SbdqnError:
+        raise
+    except OSError as error:
+        raise _inaccessible(f"the folder {path} cannot be made", error) from error
 
 
 @contextmanager

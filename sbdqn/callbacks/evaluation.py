@@ -14,6 +14,7 @@ from sbdqn.callbacks.timing import Every
 from sbdqn.envs import EnvLike, make_vector_env
 from sbdqn.errors import ConfigurationError
 from sbdqn.evaluation import evaluate_policy
+from sbdqn.persistence import make_folder
 
 _RESULTS = (
     "last_mean_reward",
@@ -106,7 +107,7 @@ class EvalCallback(EventCallback):
             )
         for folder in (self.log_path, self.best_model_save_path):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
 
     def _state_dict(self) -> dict[str, Any]:
         best = self.callback_on_new_best
