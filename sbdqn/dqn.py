@@ -822,7 +822,9 @@ class DQN:
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
         with restoring():
-            archive.fill(model._built())
+            with from_sb3.in_environment_of(model.observation_space):
+                parts = model._built()
+            archive.fill(parts)
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()
         return model

@@ -413,14 +413,16 @@ def test_a_file_that_is_not_there_is_missed(tmp_path: Path) -> None:
         (spaces.Dict({"a": VECTOR}), VECTOR),
         (spaces.Dict({"a": VECTOR}), spaces.Dict({"b": VECTOR})),
         (image(5, 6, 3), VECTOR),
+        (image(36, 36, 3), VECTOR),
     ],
 )
 def test_an_environment_of_other_observations_is_refused(
     made: Any, asked: Any, tmp_path: Path
 ) -> None:
     policy = "MultiInputPolicy" if isinstance(made, spaces.Dict) else "MlpPolicy"
+    policy = "CnnPolicy" if made.shape == (36, 36, 3) else policy
     trained(policy, made, steps=0).save(tmp_path / "model")
-    with pytest.raises(CheckpointError, match="fit"):
+    with pytest.raises(CheckpointError, match=r"not fit an env.*; pass the environment that the"):
         read(tmp_path / "model", asked)
 
 
