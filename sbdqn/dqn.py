@@ -43,6 +43,7 @@ from sbdqn.envs import (
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
+    MismatchError,
     NotReadyError,
     SbdqnError,
     SpaceError,
@@ -678,7 +679,8 @@ class DQN:
 
         Args:
             path: the folder, for its newest checkpoint, or one of the files.
-            env: as for `load`; its episodes begin anew.
+            env: as for `load`; its episodes begin anew, as they do where `vectorization` or
+                `env_kwargs` are given.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only
@@ -693,8 +695,15 @@ class DQN:
         """
         archive = read_archive(newest_checkpoint(path), "checkpoint", mapped=True)
         model = cls._loaded(archive, env, device, trusted, parameters)
+        if env is None and "n_envs" in parameters and parameters["n_envs"] != model.n_envs:
+            raise MismatchError(
+                f"n_envs={parameters['n_envs']} does not fit the replay of the checkpoint, which "
+                f"is of {model.n_envs}; to go on with an empty one, save the model that is resumed "
+                f"without n_envs, and load that with it"
+            )
         with restoring():
-            model._go_on(archive, trusted, env is not None)
+            asks_for_others = not {"vectorization", "env_kwargs"}.isdisjoint(parameters)
+            model._go_on(archive, trusted, env is not None or asks_for_others)
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -1225,7 +1234,7 @@ class DQN:
             return
         why_not = state["why_no_environments"]
         if in_other_env:
-            why_not = "env was passed, and theirs are left in the file"
+            why_not = "others were asked for, and theirs are left in the file"
         elif not trusted:
             why_not = "restoring theirs unpickles it, which needs trusted=True (or --trusted)"
         if why_not:

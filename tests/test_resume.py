@@ -36,6 +36,7 @@ from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     FileAccessError,
+    MismatchError,
     MissingFileError,
     NotReadyError,
 )
@@ -355,7 +356,7 @@ def test_nothing_is_unpickled_without_trust(
     again = DQN.resume(folder, CountingEnv)
     again.learn()
     DQN.resume(folder, CountingEnv, trusted=True)
-    assert "begin new episodes: env was passed" in caplog.text
+    assert "begin new episodes: others were asked for" in caplog.text
     with pytest.raises(NotReadyError, match=r"pass env to DQN\.load or DQN\.resume, or call"):
         DQN.resume(folder).learn()
     assert not Path(trap.where).exists()
@@ -447,6 +448,18 @@ def test_parameters_may_change(tmp_path: Path) -> None:
         DQN.resume(tmp_path, trusted=True, buffer_size=300)
     with pytest.raises(ConfigurationError, match="unknown keyword arguments speed"):
         DQN.resume(tmp_path, speed=1)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_environments_are_made_as_resume_says(tmp_path: Path, trusted: bool) -> None:
+    stopped(tmp_path, env="CartPole-v1")
+    kwargs = {"max_episode_steps": 3}
+    again = DQN.resume(tmp_path, trusted=trusted, env_kwargs=kwargs).learn(20)
+    assert again.env.unwrapped.envs[0].spec.max_episode_steps == 3
+    with pytest.raises(MismatchError, match=r"n_envs=4 does not fit the replay .*of 1; to go on"):
+        DQN.resume(tmp_path, trusted=trusted, n_envs=4)
+    again.save(tmp_path / "model.zip")
+    assert DQN.load(tmp_path / "model.zip", n_envs=4).learn(8).num_timesteps == 88
 
 
 def test_only_what_pickles_need_trust(tmp_path: Path) -> None:
