@@ -35,6 +35,11 @@ def test_a_file_is_no_folder_whoever_writes(tmp_path: Path, name: str) -> None:
         small(tensorboard_log=str(folder)).learn(1)
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match=r"folder .*xx cannot be made: File name too long"):
+        small().learn(1, callback=CheckpointCallback(10, tmp_path / ("x" * 300)))
+
+
 @pytest.mark.parametrize(("n_envs", "moments"), [(1, [10, 20, 30]), (4, [12, 20, 32])])
 def test_files_are_named_after_the_timesteps(
     tmp_path: Path, n_envs: int, moments: list[int]
