@@ -274,7 +274,9 @@ def make_folder(path: Path) -> None:
     try:
         for each in (path, *path.parents):
             if each.exists() and not each.is_dir():
-                raise FileAccessError(f"{path} cannot be a folder: {each} is a file, not a folder")
+                raise FileAccessError(
+                    f"the folder {path} cannot be made: {each} is a file, not a folder"
+                )
         path.mkdir(parents=True, exist_ok=True)
     except SbdqnError:
         raise

@@ -29,9 +29,11 @@ def test_a_file_is_no_folder_whoever_writes(tmp_path: Path, name: str) -> None:
         EvalCallback(CountingEnv, log_path=folder),
         EvalCallback(CountingEnv, best_model_save_path=folder),
     ):
-        with pytest.raises(FileAccessError, match=r"cannot be a folder: .*file is a file"):
+        with pytest.raises(
+            FileAccessError, match=r"the folder .* cannot be made: .*file is a file"
+        ):
             small().learn(1, callback=callback)
-    with pytest.raises(FileAccessError, match=r"cannot be a folder: .*file is a file"):
+    with pytest.raises(FileAccessError, match=r"the folder .* cannot be made: .*file is a file"):
         small(tensorboard_log=str(folder)).learn(1)
 
 
