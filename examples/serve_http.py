@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
 
 from sbdqn import load_policy
+from sbdqn.errors import SbdqnError
 
 MOST_BYTES = 1_000_000  # of a request
 
@@ -82,7 +83,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 for one that is free")
     options = parser.parse_args()
-    Handler.policy = load_policy(options.model, device="cpu")
+    try:
+        Handler.policy = load_policy(options.model, device="cpu")
+    except SbdqnError as error:  # such as a file that is not there
+        parser.error(str(error))
     with ThreadingHTTPServer((options.host, options.port), Handler) as server:
         print(f"Serving {options.model} on http://{options.host}:{server.server_port}", flush=True)
         try:

@@ -38,8 +38,11 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
     Raises:
         MissingFileError: if there is none.
     """
-    if not Path(path).is_dir():
-        return Path(path)
+    given = Path(path)
+    if not given.is_dir():
+        if not given.exists() and not given.with_name(f"{given.name}.zip").exists():
+            raise MissingFileError(f"there is no folder and no file {os.fspath(path)!r}")
+        return given
     found = checkpoints_in(path)
     if not found:
         raise MissingFileError(

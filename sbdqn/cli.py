@@ -7,6 +7,7 @@ import ast
 import difflib
 import inspect
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ NO_RECIPE = "none"
 EPISODES = 100
 EVALUATION_ENVS = 10
 CHECKPOINTS = 2
+_CHECKPOINTS_OF = "_checkpoints"  # the folder of a run, after the name of its output
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help=summary,
-        description=f"P{summary[1:]}. Nothing in the file is executed.",
+        description=f"P{summary[1:]}. Nothing in the file is executed without --trusted.",
     )
     _add_evaluate_arguments(evaluate)
     summary = "write the policy of a saved model to a file that acts without sbdqn"
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         help=summary,
         description=f"W{summary[1:]}: for ONNX or torch.export. What it says is compared with the "
-        "model first. Nothing in the model's file is executed.",
+        "model first. Nothing in the model's file is executed without --trusted.",
     )
     _add_export_arguments(export)
     summary = "list the named settings of `sbdqn train --recipe`"
@@ -136,14 +138,15 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="where the model goes (the id in lower case: cartpole-v1.zip)",
+        help="where the model goes (the id in lower case: cartpole-v1.zip; with --resume "
+        "beside the folder, without _checkpoints)",
     )
     parser.add_argument(
         "--checkpoint-every",
         type=_count,
         metavar="N",
-        help=f"write all that --resume needs every N timesteps, and keep the last {CHECKPOINTS} "
-        "(in a folder beside the output: cartpole-v1_checkpoints)",
+        help=f"write all that --resume needs every N timesteps and on Ctrl-C, and keep the last "
+        f"{CHECKPOINTS} (in a folder beside the output: cartpole-v1_checkpoints)",
     )
     parser.add_argument(
         "--resume",
@@ -169,6 +172,7 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--env", metavar="ENV", help="a registered id (the one that the model was trained in)"
     )
+    _add_trusted(parser)
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +180,16 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="what `sbdqn train` or DQN.save wrote")
     parser.add_argument(
         "output", metavar="OUT", help="ends in .onnx, which needs sbdqn[onnx], or in .pt2"
+    )
+    _add_trusted(parser)
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="read parameters that were saved as Python objects, such as a lambda, which executes "
+        "what the file says; only for files of your own",
     )
 
 
@@ -198,15 +212,16 @@ def _train(arguments: argparse.Namespace) -> None:
     parameters = _parameters(arguments)
     model = _new(arguments) if arguments.resume is None else _resumed(arguments, parameters)
     env_id = model.get_params()["env"]
-    output = Path(arguments.output or _file_name(env_id))
+    output = _output(arguments, env_id)
     if not output.is_dir():  # which is refused as it is
         output = with_suffix(output)
     _require_writable("--output", output)
     if "tensorboard_log" in parameters:
         _require_writable("--tensorboard", Path(str(parameters["tensorboard_log"])) / "DQN_1")
-    callbacks = [*_progress_bar(), *_checkpoints(arguments, output)]
     before = model.num_timesteps
     timesteps = _timesteps(arguments, model)
+    checkpoints = _checkpoints(arguments, output)
+    callbacks = [*_progress_bar(), *checkpoints]
     try:
         if arguments.resume is None:
             _build(model, parameters)
@@ -215,6 +230,9 @@ def _train(arguments: argparse.Namespace) -> None:
         model.learn(timesteps, callbacks)
         seconds = time.perf_counter() - started
         model.save(output)
+        if model.num_timesteps - before < timesteps:  # the last one may be a long time ago
+            for callback in checkpoints:
+                model.save_checkpoint(callback.save_path, CHECKPOINTS)
     finally:
         model.close()
     print(f"Saved {output}; playing {EPISODES} greedy episodes")
@@ -248,7 +266,8 @@ def _resumed(arguments: argparse.Namespace, parameters: Mapping[str, Any]) -> DQ
         given = [] if arguments.env is None else [arguments.env]
         raise ConfigurationError(
             f"--resume takes environment and parameters from the checkpoint; leave out "
-            f"{', '.join([*given, *parameters])}"
+            f"{', '.join([*given, *parameters])}, or change it from Python, as "
+            f"DQN.resume(path, env, **parameters)"
         )
     model = DQN.resume(arguments.resume, trusted=arguments.trusted)
     if not isinstance(model.get_params()["env"], str):
@@ -274,19 +293,36 @@ def _timesteps(arguments: argparse.Namespace, model: DQN) -> int:
     return left
 
 
-def _checkpoints(arguments: argparse.Namespace, output: Path) -> list[BaseCallback]:
-    """Into the folder that is resumed, or one that is named like the output."""
-    if arguments.checkpoint_every is None:
-        return []
-    folder = output.with_name(f"{output.stem}_checkpoints")
+def _output(arguments: argparse.Namespace, env_id: str) -> Path:
+    """Where the model goes: a resumed one to where the run began to write it."""
+    if arguments.output:
+        return Path(arguments.output)
     if arguments.resume is not None:
-        given = Path(arguments.resume)
-        folder = given if given.is_dir() else given.parent
-    print(f"Checkpoints go to {folder}; go on from them with: sbdqn train --resume {folder}")
+        folder = _resumed_folder(arguments)
+        if folder.name.endswith(_CHECKPOINTS_OF):
+            return folder.with_name(folder.name.removesuffix(_CHECKPOINTS_OF) + ".zip")
+    return Path(_file_name(env_id))
+
+
+def _resumed_folder(arguments: argparse.Namespace) -> Path:
+    given = Path(arguments.resume)
+    return given if given.is_dir() else given.parent
+
+
+def _checkpoints(arguments: argparse.Namespace, output: Path) -> list[CheckpointCallback]:
+    """Into the folder that is resumed, or one that is named like the output."""
+    every = arguments.checkpoint_every
+    if every is None:
+        if arguments.resume is not None:
+            print("No more checkpoints are written; --checkpoint-every N writes them")
+        return []
+    folder = output.with_name(f"{output.stem}{_CHECKPOINTS_OF}")
+    if arguments.resume is not None:
+        folder = _resumed_folder(arguments)
+    again = ["sbdqn", "train", "--resume", str(folder), "--trusted", "--checkpoint-every", every]
+    print(f"Checkpoints go to {folder}; go on from them with: {shlex.join(map(str, again))}")
     return [
-        CheckpointCallback(
-            arguments.checkpoint_every, folder, resumable=True, keep_last=CHECKPOINTS
-        )
+        CheckpointCallback(every, folder, resumable=True, keep_last=CHECKPOINTS),
     ]
 
 
@@ -294,7 +330,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     changes: dict[str, Any] = {"n_envs": 1}
     if arguments.env is not None:
         changes["env_kwargs"] = None  # the saved ones are of the saved environment
-    model = DQN.load(arguments.file, env=arguments.env, **changes)
+    model = DQN.load(arguments.file, env=arguments.env, trusted=arguments.trusted, **changes)
     model.close()
     env = model.get_params()["env"]
     if env is None:
@@ -310,7 +346,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    policy = load_policy(arguments.model, device="cpu")
+    policy = load_policy(arguments.model, device="cpu", trusted=arguments.trusted)
     policy.export(arguments.output)
     _report(
         {
@@ -486,4 +522,5 @@ def _report(rows: Mapping[str, str]) -> None:
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    told = str(error).replace("trusted=True", "--trusted")
+    return " ".join(told.split()) or type(error).__name__

@@ -44,6 +44,7 @@ from sbdqn.envs import (
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
+    MismatchError,
     NotReadyError,
     SbdqnError,
     SpaceError,
@@ -60,6 +61,7 @@ from sbdqn.persistence import (
     Archive,
     PathOrFile,
     fitting,
+    make_folder,
     read_archive,
     require_trust,
     restoring,
@@ -689,7 +691,8 @@ class DQN:
 
         Args:
             path: the folder, for its newest checkpoint, or one of the files.
-            env: as for `load`; its episodes begin anew.
+            env: as for `load`; its episodes begin anew, as they do where `vectorization` or
+                `env_kwargs` are given.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only
@@ -704,8 +707,15 @@ class DQN:
         """
         archive = read_archive(newest_checkpoint(path), "checkpoint", mapped=True)
         model = cls._loaded(archive, env, device, trusted, parameters)
+        if env is None and "n_envs" in parameters and parameters["n_envs"] != model.n_envs:
+            raise MismatchError(
+                f"n_envs={parameters['n_envs']} does not fit the replay of the checkpoint, which "
+                f"is of {model.n_envs}; to go on with an empty one, save the model that is resumed "
+                f"without n_envs, and load that with it"
+            )
         with restoring():
-            model._go_on(archive, trusted and env is None)
+            asks_for_others = not {"vectorization", "env_kwargs"}.isdisjoint(parameters)
+            model._go_on(archive, trusted, env is not None or asks_for_others)
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -833,7 +843,9 @@ class DQN:
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
         with restoring():
-            archive.fill(model._built())
+            with from_sb3.in_environment_of(model.observation_space):
+                parts = model._built()
+            archive.fill(parts)
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()
         return model
@@ -1118,7 +1130,10 @@ class DQN:
 
     def _present_collector(self) -> Collector:
         if self.env is None:
-            raise NotReadyError("the model has no environment to learn in; call set_env first")
+            raise NotReadyError(
+                "the model has no environment to learn in; pass env to DQN.load or DQN.resume, or "
+                "call set_env"
+            )
         if self.env.closed:
             if not self._made_env:
                 raise NotReadyError("the environment is closed; give the model one with set_env")
@@ -1152,6 +1167,7 @@ class DQN:
         if self.tensorboard_log is None:
             self._logger = logging.Logger(None, [])
         else:
+            make_folder(Path(self.tensorboard_log))
             folder = _claimed_folder(Path(self.tensorboard_log), name)
             shown = ["stdout"] if self.verbose else []
             self._logger = logging.configure(folder, [*shown, "csv", "tensorboard"])
@@ -1210,7 +1226,7 @@ class DQN:
         if keep_last is not None:
             keep_newest(folder, keep_last)
 
-    def _go_on(self, archive: Archive, with_environments: bool) -> None:
+    def _go_on(self, archive: Archive, trusted: bool, in_other_env: bool) -> None:
         """Become what `_run_state` described."""
         state = archive.state["run"]
         with fitting():
@@ -1229,8 +1245,10 @@ class DQN:
                 self._seeds = self._seeds.after(self.num_timesteps)
             return
         why_not = state["why_no_environments"]
-        if not with_environments:
-            why_not = "their state is restored with trusted=True, and without env, alone"
+        if in_other_env:
+            why_not = "others were asked for, and theirs are left in the file"
+        elif not trusted:
+            why_not = "restoring theirs unpickles it, which needs trusted=True (or --trusted)"
         if why_not:
             _log.warning("the environments begin new episodes: %s", why_not)
             self._seeds = self._seeds.after(self.num_timesteps)

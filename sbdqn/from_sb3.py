@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -104,6 +105,22 @@ def read_sb3(path: PathOrFile, given: Mapping[str, Any]) -> SB3Model:
         (settings.optimizer_class, _accumulated(optimizer)),
         settings.counts(),
     )
+
+
+@contextmanager
+def in_environment_of(observations: Space[Any]) -> Iterator[None]:
+    """Within the block, a policy that cannot read these observations is told of.
+
+    Raises:
+        CheckpointError: if it cannot.
+    """
+    try:
+        yield
+    except SpaceError as error:
+        raise CheckpointError(
+            f"{_ARCHIVE} holds a policy that does not fit an environment with observations of "
+            f"{observations}; pass the environment that the model learned in, wrapped as it was"
+        ) from error
 
 
 def require_actions_from_zero(space: spaces.Discrete) -> None:

@@ -41,8 +41,14 @@ FORMAT_VERSION = 1
 _TENSORS = "tensors.safetensors"
 _OBJECTS, _ENVIRONMENTS = "objects.pkl", "environments.pkl"
 _MEMBERS = ("metadata.json", "parameters.json", "state.json", _TENSORS, _OBJECTS, _ENVIRONMENTS)
+_WRITTEN_BY_SB3 = "_stable_baselines3_version"  # a member that its archives have
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name and its extras
 _PIECE = 1 << 20  # bytes that are read at a time
+_READERS = {
+    "model": "DQN.load or load_policy reads it",
+    "replay": "load_replay_buffer reads it",
+    "checkpoint": "DQN.resume reads it, and makes a model of it that can be saved",
+}  # by the kind of what they read
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
 
@@ -127,6 +133,8 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
     """
     with source_of(path) as source, _reading(_name(path)):
         with zipfile.ZipFile(source) as archive:
+            if _WRITTEN_BY_SB3 in archive.namelist():
+                raise CheckpointError("Stable-Baselines3 wrote it; DQN.from_sb3 reads its models")
             members = _Members(source, archive)
             metadata = members.json("metadata.json", "it was not written by sbdqn")
             _check_metadata(metadata, kind)
@@ -254,10 +262,26 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
 def _require_place(final: Path) -> None:
     if final.is_dir():
         raise FileAccessError(f"{final} is a folder; name a file in it")
-    for parent in final.parents:
-        if parent.exists() and not parent.is_dir():
-            raise FileAccessError(f"{final} cannot be written: {parent} is a file, not a folder")
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, unless they are there.
+
+    Raises:
+        FileAccessError: if it cannot be made.
+    """
+    try:
+        for each in (path, *path.parents):
+            if each.exists() and not each.is_dir():
+                raise FileAccessError(
+                    f"the folder {path} cannot be made: {each} is a file, not a folder"
+                )
+        path.mkdir(parents=True, exist_ok=True)
+    except SbdqnError:
+        raise
+    except OSError as error:
+        raise _inaccessible(f"the folder {path} cannot be made", error) from error
 
 
 @contextmanager
@@ -399,8 +423,10 @@ def _check_metadata(metadata: Mapping[str, Any], kind: str) -> None:
         )
     if version < 1:
         raise CheckpointError(f"the archive is damaged: format version {version} has never been")
-    if metadata.get("kind") != kind:
-        raise CheckpointError(f"it holds a {metadata.get('kind')!r}, not a {kind!r}")
+    held = metadata.get("kind")
+    if held != kind:
+        advice = f"; {_READERS[held]}" if isinstance(held, str) and held in _READERS else ""
+        raise CheckpointError(f"it holds a {held!r}, not a {kind!r}{advice}")
 
 
 def _told(error: Exception) -> str:

@@ -18,7 +18,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from sbdqn import DQN, __version__, cli, evaluate_policy, heads, recipes
+from sbdqn import DQN, MlpPolicy, __version__, cli, evaluate_policy, heads, recipes
 from sbdqn.checkpoint import checkpoints_in
 from sbdqn.cli import main
 from tests.environments import ChainEnv
@@ -278,7 +278,9 @@ def test_a_run_that_was_killed_is_finished_as_if_it_had_not_been(
     checkpoints = sorted(Path("whole_checkpoints").iterdir())
     assert [path.name.split("_")[2] for path in checkpoints] == ["180", "240"]
     checkpoints[1].unlink()
-    assert "go on from them with: sbdqn train --resume whole_checkpoints" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    told = "go on from them with: sbdqn train --resume whole_checkpoints --trusted "
+    assert told + "--checkpoint-every 60\n" in said
     resume = ["train", "--resume", "whole_checkpoints", "--trusted", "--output", "again.zip"]
     assert main([*resume, "--checkpoint-every", "60"]) == 0
     assert "Training for 70 timesteps" in capsys.readouterr().out
@@ -291,6 +293,7 @@ def test_a_run_that_was_killed_is_finished_as_if_it_had_not_been(
     ]
     more = ["train", "--resume", str(checkpoints[0]), "--timesteps", "30", "--output", "more.zip"]
     assert main(more) == 0
+    assert "No more checkpoints are written" in capsys.readouterr().out
     assert DQN.load("more.zip").num_timesteps == 210
 
 
@@ -375,7 +378,7 @@ def test_export_writes_what_acts_as_the_saved_model_does(
         (["train", "CartPole-v1", "--trusted"], "--trusted is for --resume"),
         (["train", "CartPole-v1", "--checkpoint-every", "0"], "above 0, not '0'"),
         (["train", "--resume", "."], "no checkpoint in"),
-        (["train", "--resume", "nothing.zip"], "no file nothing.zip"),
+        (["train", "--resume", "nothing.zip"], "no folder and no file 'nothing.zip'"),
         (["train", "--resume", "good.zip"], "holds a 'model', not a 'checkpoint'"),
         (["train", "CartPole-v1", "--resume", ".", "--seed", "1"], "leave out CartPole-v1, seed"),
         (["evaluate", "nothing.zip"], "no file nothing.zip"),
@@ -432,6 +435,24 @@ def test_an_old_file_is_replaced_by_the_new_one(folder: Path) -> None:
     assert DQN.load("model.zip").num_timesteps == 10
 
 
+def test_a_file_with_python_objects_is_used_by_who_trusts_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rate = DQN("MlpPolicy", "tests/Chain-v0", learning_rate=lambda remaining: 1e-3 * remaining)
+    rate.save("rate.zip")
+    evaluate = ["evaluate", "rate.zip", "--episodes", "1"]
+    assert "if you trust the file, --trusted" in refusal(evaluate, capsys)
+    assert main([*evaluate, "--trusted"]) == 0
+
+    class Mine(MlpPolicy):
+        """Somebody's policy, which only Python can describe."""
+
+    DQN(Mine(net_arch=(8,)), "tests/Chain-v0").save("mine.zip")
+    export = ["export", "mine.zip", "mine.pt2"]
+    assert "if you trust the file, --trusted" in refusal(export, capsys)
+    assert main([*export, "--trusted"]) == 0
+
+
 def test_ctrl_c_ends_training_and_the_model_is_saved_and_evaluated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -442,6 +463,23 @@ def test_ctrl_c_ends_training_and_the_model_is_saved_and_evaluated(
     assert ", interrupted" in out
     assert "over 100 greedy episodes" in out
     assert 60 < DQN.load("tests-interrupting-v0.zip").num_timesteps <= 70
+
+
+def test_ctrl_c_loses_no_step_of_a_run_with_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["train", "tests/Interrupting-v0", "--seed", "1", "--timesteps", "100", *SMALL]
+    for output, at in (("whole.zip", 0), ("runs/cut.zip", 70)):
+        monkeypatch.setattr(InterruptingEnv, "steps", 0)
+        monkeypatch.setattr(InterruptingEnv, "at", at)
+        assert main([*begin, "--checkpoint-every", "60", "--output", output]) == 0
+    left = 100 - DQN.load("runs/cut.zip").num_timesteps
+    assert left < 40
+    assert main(["train", "--resume", "runs/cut_checkpoints", "--trusted"]) == 0
+    assert f"Training for {left} timesteps" in capsys.readouterr().out
+    whole, again = DQN.load("whole.zip"), DQN.load("runs/cut.zip")
+    for mine, theirs in zip(whole.q_net.parameters(), again.q_net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_ctrl_c_during_the_evaluation_keeps_the_saved_model(

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -183,6 +184,16 @@ def test_a_server_predicts_as_its_model_does(ask: Server) -> None:
         np.testing.assert_allclose(answer["q_values"], MODEL.q_values(given), rtol=1e-5, atol=1e-6)
     status, answer = ask("/health")
     assert (status, answer["status"], answer["action"]) == (200, "ok", "Discrete(2)")
+
+
+def test_a_server_of_no_model_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["serve_http.py", "nothing.zip"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / "serve_http.py"), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("error: there is no file nothing.zip\n")
 
 
 def test_a_server_answers_several_clients_at_once(ask: Server) -> None:

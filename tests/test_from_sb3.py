@@ -413,14 +413,16 @@ def test_a_file_that_is_not_there_is_missed(tmp_path: Path) -> None:
         (spaces.Dict({"a": VECTOR}), VECTOR),
         (spaces.Dict({"a": VECTOR}), spaces.Dict({"b": VECTOR})),
         (image(5, 6, 3), VECTOR),
+        (image(36, 36, 3), VECTOR),
     ],
 )
 def test_an_environment_of_other_observations_is_refused(
     made: Any, asked: Any, tmp_path: Path
 ) -> None:
     policy = "MultiInputPolicy" if isinstance(made, spaces.Dict) else "MlpPolicy"
+    policy = "CnnPolicy" if made.shape == (36, 36, 3) else policy
     trained(policy, made, steps=0).save(tmp_path / "model")
-    with pytest.raises(CheckpointError, match="fit"):
+    with pytest.raises(CheckpointError, match=r"not fit an env.*; pass the environment that the"):
         read(tmp_path / "model", asked)
 
 
@@ -642,6 +644,11 @@ def test_an_optimiser_that_keeps_nothing_yet_keeps_nothing_here(tmp_path: Path) 
 def test_an_archive_that_lacks_a_member_is_refused(plain: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match=f"it has no {name}"):
         read(rewritten(plain, lambda found, raw: None if found == name else raw))
+
+
+def test_it_is_named_where_an_archive_of_this_library_is_expected(plain: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"Stable-Baselines3 wrote it; DQN\.from_sb3 reads"):
+        DQN.load(plain)
 
 
 def test_an_archive_of_this_library_is_refused(tmp_path: Path) -> None:

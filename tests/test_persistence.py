@@ -833,7 +833,7 @@ def test_a_compressed_member_is_refused(saved: bytes) -> None:
 def test_an_archive_of_another_kind_is_refused(trained: DQN, saved: bytes) -> None:
     file = io.BytesIO()
     trained.save_replay_buffer(file)
-    with pytest.raises(CheckpointError, match="holds a 'replay', not a 'model'"):
+    with pytest.raises(CheckpointError, match="'replay', not a 'model'; load_replay_buffer reads"):
         DQN.load(file)
     with pytest.raises(CheckpointError, match="holds a 'model', not a 'replay'"):
         small().load_replay_buffer(io.BytesIO(saved))

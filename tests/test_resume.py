@@ -31,10 +31,12 @@ from sbdqn.callbacks import (
     StopTrainingWhenSolved,
 )
 from sbdqn.checkpoint import checkpoints_in
+from sbdqn.envs.copying import unpickled_environments
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
     FileAccessError,
+    MismatchError,
     MissingFileError,
     NotReadyError,
 )
@@ -294,7 +296,7 @@ def test_without_trust_the_environments_begin_anew_and_the_log_says_so(
 ) -> None:
     model = stopped(tmp_path, env="CartPole-v1")
     again = DQN.resume(tmp_path)
-    assert "begin new episodes: their state is restored with trusted=True" in caplog.text
+    assert "begin new episodes: restoring theirs unpickles it, which needs trusted" in caplog.text
     assert again.replay_buffer.stored == 60
     assert again._n_updates == 50
     again.learn(callback=SaveAt(tmp_path, 1000))
@@ -344,7 +346,9 @@ class Trap(CountingEnv):
         return Path.touch, (Path(self.where),)
 
 
-def test_nothing_is_unpickled_without_trust(tmp_path: Path) -> None:
+def test_nothing_is_unpickled_without_trust(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trap = Trap()
     trap.where = str(tmp_path / "executed")
     folder = tmp_path / "checkpoints"
@@ -352,10 +356,18 @@ def test_nothing_is_unpickled_without_trust(tmp_path: Path) -> None:
     again = DQN.resume(folder, CountingEnv)
     again.learn()
     DQN.resume(folder, CountingEnv, trusted=True)
+    assert "begin new episodes: others were asked for" in caplog.text
+    with pytest.raises(NotReadyError, match=r"pass env to DQN\.load or DQN\.resume, or call"):
+        DQN.resume(folder).learn()
     assert not Path(trap.where).exists()
     with pytest.raises(CheckpointError):
         DQN.resume(folder, trusted=True)
     assert Path(trap.where).exists()
+
+
+def test_environments_of_a_module_that_is_gone_are_missed_with_the_ways_out() -> None:
+    with pytest.raises(CheckpointError, match=r"'gone'.*; make importable .*, or pass env"):
+        unpickled_environments(b"cgone\nEnv\n.")
 
 
 class MadeAgain(CountingEnv, EzPickle):
@@ -438,6 +450,18 @@ def test_parameters_may_change(tmp_path: Path) -> None:
         DQN.resume(tmp_path, speed=1)
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_environments_are_made_as_resume_says(tmp_path: Path, trusted: bool) -> None:
+    stopped(tmp_path, env="CartPole-v1")
+    kwargs = {"max_episode_steps": 3}
+    again = DQN.resume(tmp_path, trusted=trusted, env_kwargs=kwargs).learn(20)
+    assert again.env.unwrapped.envs[0].spec.max_episode_steps == 3
+    with pytest.raises(MismatchError, match=r"n_envs=4 does not fit the replay .*of 1; to go on"):
+        DQN.resume(tmp_path, trusted=trusted, n_envs=4)
+    again.save(tmp_path / "model.zip")
+    assert DQN.load(tmp_path / "model.zip", n_envs=4).learn(8).num_timesteps == 88
+
+
 def test_only_what_pickles_need_trust(tmp_path: Path) -> None:
     class Mine(MlpPolicy):
         """Somebody's policy, which only Python can describe."""
@@ -453,12 +477,20 @@ def test_only_what_pickles_need_trust(tmp_path: Path) -> None:
 def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path: Path) -> None:
     model = small()
     model.save(tmp_path / "model.zip")
-    with pytest.raises(CheckpointError, match="holds a 'model', not a 'checkpoint'"):
+    with pytest.raises(CheckpointError, match=r"a 'model', not a 'checkpoint'; DQN\.load or"):
         DQN.resume(tmp_path / "model.zip")
     model.save_checkpoint(tmp_path)
     (path,) = checkpoints_in(tmp_path)
-    with pytest.raises(CheckpointError, match="holds a 'checkpoint', not a 'model'"):
+    with pytest.raises(CheckpointError, match=r"a 'checkpoint', not a 'model'; DQN\.resume reads"):
         DQN.load(path)
+
+
+def test_a_place_where_nothing_is_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no folder and no file '.*nowhere'"):
+        DQN.resume(tmp_path / "nowhere")
+    small().save_checkpoint(tmp_path)
+    (path,) = checkpoints_in(tmp_path)
+    assert DQN.resume(path.with_suffix("")).num_timesteps == 0
 
 
 # -- the folder --------------------------------------------------------------------

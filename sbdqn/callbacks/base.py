@@ -207,15 +207,13 @@ class EventCallback(BaseCallback):
     """A callback that calls another one when its event happens.
 
     Args:
-        callback: called by `_on_event`.
+        callback: called by `_on_event`; whatever `learn` takes for one.
         verbose: see `BaseCallback`.
     """
 
-    def __init__(self, callback: BaseCallback | None = None, verbose: int = 0) -> None:
+    def __init__(self, callback: MaybeCallback = None, verbose: int = 0) -> None:
         super().__init__(verbose)
-        self.callback = callback
-        if callback is not None:
-            callback.parent = self
+        self.callback = as_child(callback, self)
 
     def init_callback(self, model: DQN) -> None:
         """Attach to a model, the child too."""
@@ -338,6 +336,19 @@ class ConvertCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return self.callback(self.locals, self.globals) is not False
+
+
+def as_child(callback: MaybeCallback, parent: BaseCallback) -> BaseCallback | None:
+    """What a callback was given to call, as one callback of its own.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
+    given = as_callbacks(callback)
+    child = CallbackList(given) if len(given) > 1 else next(iter(given), None)
+    if child is not None:
+        child.parent = parent
+    return child
 
 
 MaybeCallback: TypeAlias = (

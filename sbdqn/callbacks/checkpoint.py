@@ -9,6 +9,7 @@ from typing import Any
 from sbdqn.callbacks.base import BaseCallback
 from sbdqn.callbacks.timing import Every
 from sbdqn.errors import require_count
+from sbdqn.persistence import make_folder
 
 
 class CheckpointCallback(BaseCallback):
@@ -60,7 +61,7 @@ class CheckpointCallback(BaseCallback):
         self._written: dict[str, list[str]] = {}  # what is to be kept, by kind, the oldest first
 
     def _init_callback(self) -> None:
-        self.save_path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.save_path)
 
     def _on_training_start(self) -> None:
         self._every.start(self.num_timesteps)

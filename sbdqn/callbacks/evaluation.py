@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from sbdqn.callbacks.base import BaseCallback, EventCallback, described, restore
+from sbdqn.callbacks.base import EventCallback, MaybeCallback, as_child, described, restore
 from sbdqn.callbacks.timing import Every
 from sbdqn.envs import EnvLike, make_vector_env
 from sbdqn.errors import ConfigurationError
 from sbdqn.evaluation import evaluate_policy
+from sbdqn.persistence import make_folder
 
 _RESULTS = (
     "last_mean_reward",
@@ -29,8 +30,9 @@ class EvalCallback(EventCallback):
 
     Args:
         eval_env: what `DQN` takes for `env`; not the training environment.
-        callback_on_new_best: called after an evaluation that is the best so far.
-        callback_after_eval: called after every evaluation.
+        callback_on_new_best: called after an evaluation that is the best so far; whatever
+            `learn` takes for a callback.
+        callback_after_eval: called after every evaluation, likewise.
         n_eval_episodes: episodes in an evaluation.
         eval_freq: timesteps from one evaluation to the next.
         log_path: folder for `evaluations.npz`, with the arrays `timesteps` (K,),
@@ -50,8 +52,8 @@ class EvalCallback(EventCallback):
     def __init__(
         self,
         eval_env: EnvLike,
-        callback_on_new_best: BaseCallback | None = None,
-        callback_after_eval: BaseCallback | None = None,
+        callback_on_new_best: MaybeCallback = None,
+        callback_after_eval: MaybeCallback = None,
         n_eval_episodes: int = 5,
         eval_freq: int = 10_000,
         log_path: str | Path | None = None,
@@ -63,9 +65,7 @@ class EvalCallback(EventCallback):
         seed: int | None = None,
     ) -> None:
         super().__init__(callback_after_eval, verbose)
-        self.callback_on_new_best = callback_on_new_best
-        if callback_on_new_best is not None:
-            callback_on_new_best.parent = self
+        self.callback_on_new_best = as_child(callback_on_new_best, self)
         self._given_env = eval_env
         self.eval_env = self._made()
         self.n_eval_episodes = n_eval_episodes
@@ -107,7 +107,7 @@ class EvalCallback(EventCallback):
             )
         for folder in (self.log_path, self.best_model_save_path):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
 
     def _state_dict(self) -> dict[str, Any]:
         best = self.callback_on_new_best

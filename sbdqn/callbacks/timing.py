@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sbdqn.callbacks.base import BaseCallback, EventCallback
+from sbdqn.callbacks.base import EventCallback, MaybeCallback
 from sbdqn.errors import ConfigurationError
 
 
@@ -52,10 +52,10 @@ class EveryNTimesteps(EventCallback):
 
     Args:
         n_steps: timesteps from one call to the next.
-        callback: called.
+        callback: called; whatever `learn` takes for one.
     """
 
-    def __init__(self, n_steps: int, callback: BaseCallback) -> None:
+    def __init__(self, n_steps: int, callback: MaybeCallback) -> None:
         super().__init__(callback)
         self.n_steps = n_steps
         self._every = Every(n_steps)

@@ -53,7 +53,10 @@ def unpickled_environments(pickled: bytes) -> Environments:
     try:
         environments = Environments(*cloudpickle.loads(pickled))
     except Exception as error:
-        raise CheckpointError(f"the environments cannot be unpickled: {error!r}") from error
+        raise CheckpointError(
+            f"the environments cannot be unpickled: {error!r}; make importable what they are made "
+            f"of, or pass env, which begins new episodes"
+        ) from error
     if not isinstance(environments.env, VectorEnv):
         raise CheckpointError(f"the file's environments are a {type(environments.env).__name__}")
     return environments

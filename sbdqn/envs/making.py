@@ -196,7 +196,10 @@ def _registered(env_id: str) -> EnvSpec:
             importlib.import_module(module)
         return gymnasium.spec(name)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ConfigurationError(f"env {env_id!r} cannot be made: {error}") from error
+        advice = ""
+        if not module and isinstance(error, gymnasium.error.NameNotFound):
+            advice = f" If a module of yours registers it, name that too: 'module:{env_id}'."
+        raise ConfigurationError(f"env {env_id!r} cannot be made: {error}{advice}") from error
 
 
 def _has_own_vector_env(spec: EnvSpec) -> bool:

@@ -12,6 +12,7 @@ from sbdqn.callbacks import (
     CallbackList,
     ConvertCallback,
     EventCallback,
+    EveryNTimesteps,
     TargetSync,
     as_callbacks,
 )
@@ -279,6 +280,17 @@ def test_an_event_callback_needs_no_child() -> None:
             return self._on_event()
 
     assert small().learn(5, callback=Always()).num_timesteps == 5
+
+
+def test_a_child_may_be_whatever_learn_takes() -> None:
+    calls: list[str] = []
+    one = EveryNTimesteps(10, lambda local, _: calls.append("one"))
+    both = EveryNTimesteps(20, [lambda local, _: calls.append("both"), BaseCallback()])
+    assert [child.callback.parent for child in (one, both)] == [one, both]
+    small(env_kwargs={"lengths": (1000,)}).learn(20, callback=[one, both])
+    assert calls == ["one", "one", "both"]
+    with pytest.raises(ConfigurationError, match="callback must be a BaseCallback"):
+        EveryNTimesteps(10, 3)
 
 
 def test_a_callback_can_be_used_again() -> None:

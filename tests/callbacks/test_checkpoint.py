@@ -8,15 +8,38 @@ import numpy as np
 import pytest
 
 from sbdqn import DQN
-from sbdqn.callbacks import CheckpointCallback, EveryNTimesteps
-from sbdqn.errors import ConfigurationError
+from sbdqn.callbacks import CheckpointCallback, EvalCallback, EveryNTimesteps
+from sbdqn.errors import ConfigurationError, FileAccessError
 from tests.callbacks.models import small
+from tests.environments import CountingEnv
 
 ENDLESS = {"env_kwargs": {"lengths": (1000,)}}
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file", "file/in/it"])
+def test_a_file_is_no_folder_whoever_writes(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("old")
+    folder = tmp_path / name
+    for callback in (
+        CheckpointCallback(10, folder),
+        EvalCallback(CountingEnv, log_path=folder),
+        EvalCallback(CountingEnv, best_model_save_path=folder),
+    ):
+        with pytest.raises(
+            FileAccessError, match=r"the folder .* cannot be made: .*file is a file"
+        ):
+            small().learn(1, callback=callback)
+    with pytest.raises(FileAccessError, match=r"the folder .* cannot be made: .*file is a file"):
+        small(tensorboard_log=str(folder)).learn(1)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match=r"folder .*xx cannot be made: File name too long"):
+        small().learn(1, callback=CheckpointCallback(10, tmp_path / ("x" * 300)))
 
 
 @pytest.mark.parametrize(("n_envs", "moments"), [(1, [10, 20, 30]), (4, [12, 20, 32])])

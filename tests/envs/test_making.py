@@ -179,7 +179,7 @@ def test_a_vector_environment_is_used_itself() -> None:
 @pytest.mark.parametrize(
     ("env", "arguments", "complaint"),
     [
-        ("NoSuchEnv-v0", {}, "env 'NoSuchEnv-v0' cannot be made: .*doesn't exist"),
+        ("NoSuchEnv-v0", {}, "cannot be made: .*doesn't exist.* name .*'module:NoSuchEnv-v0'"),
         ("NoSuchModule:Env-v0", {}, "env 'NoSuchModule:Env-v0' cannot be made"),
         ("sbdqn-tests/Counting-v9", {}, "cannot be made"),
         (
