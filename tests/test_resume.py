@@ -358,6 +358,22 @@ def test_nothing_is_unpickled_without_trust(tmp_path: Path) -> None:
     assert Path(trap.where).exists()
 
 
+class Changed(CountingEnv):
+    """Reads no pickle of its earlier versions."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise AttributeError("no such part")
+
+
+def test_environments_of_another_version_may_begin_anew(tmp_path: Path) -> None:
+    stopped(tmp_path, env=Changed)
+    with pytest.raises(
+        CheckpointError, match=r"no such part.*new episodes if env=\.\.\. is passed"
+    ):
+        DQN.resume(tmp_path, trusted=True)
+    assert DQN.resume(tmp_path, CountingEnv, trusted=True).learn().num_timesteps == 100
+
+
 class MadeAgain(CountingEnv, EzPickle):
     """Pickles how it was made alone, as many of gymnasium's environments."""
 

@@ -53,7 +53,11 @@ def unpickled_environments(pickled: bytes) -> Environments:
     try:
         environments = Environments(*cloudpickle.loads(pickled))
     except Exception as error:
-        raise CheckpointError(f"the environments cannot be unpickled: {error!r}") from error
+        raise CheckpointError(
+            f"the environments cannot be unpickled, which another version of Python or of their "
+            f"classes may have written: {error!r}; they begin new episodes if env=... is passed, "
+            f"or trusted=True is left out"
+        ) from error
     if not isinstance(environments.env, VectorEnv):
         raise CheckpointError(f"the file's environments are a {type(environments.env).__name__}")
     return environments
