@@ -93,36 +93,59 @@ def test_whenever_a_writer_is_killed_the_last_complete_files_load(tmp_path: Path
     assert during_a_write > N_KILLS // 4
 
 
+ADVICE = "make room for it, or write it elsewhere"
 NO_ROOM = """
 import resource, sys
 from pathlib import Path
+from sbdqn.callbacks import CheckpointCallback
 from sbdqn.errors import FileAccessError
 from tests.damage import plain
-model = plain().learn(40)
-path = Path(sys.argv[1])
-for most_bytes in (3000, 100, 0):
+
+folder, path, elsewhere = map(Path, sys.argv[1:])
+callback = CheckpointCallback(20, folder, resumable=True, keep_last=1)
+model = plain().learn(50, callback=callback)
+
+def limit(most_bytes):
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
-    for write in (model.save, model.save_replay_buffer):
+
+for most_bytes in (3000, 100, 0):
+    limit(most_bytes)
+    for write in (
+        lambda: model.save(path),
+        lambda: model.save_replay_buffer(path),
+        lambda: model.save_checkpoint(folder, keep_last=1),
+        lambda: model.learn(20, callback=callback),
+    ):
         try:
-            write(path)
+            write()
         except FileAccessError as error:
             print(error.errno, error)
+limit(resource.RLIM_INFINITY)
+model.save_checkpoint(elsewhere)
 """
 
 
-def test_a_full_disk_keeps_the_file_that_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "model.zip"
+def test_a_full_disk_keeps_the_files_that_were_there(tmp_path: Path) -> None:
+    folder, path, elsewhere = (tmp_path / name for name in ("runs", "model.zip", "elsewhere"))
     path.write_bytes(b"the old one")
     report = subprocess.run(
-        [sys.executable, "-c", NO_ROOM, str(path)],
+        [sys.executable, "-c", NO_ROOM, str(folder), str(path), str(elsewhere)],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert report == [f"{errno.EFBIG} {path} cannot be written: File too large"] * 6
-    assert [each.name for each in tmp_path.iterdir()] == ["model.zip"]
+    refused = [path, path, *(f"{folder}/checkpoint_000003_{{}}_steps.zip",) * 2]
+    assert report == [
+        f"{errno.EFBIG} {str(name).format(timesteps)} cannot be written: File too large; {ADVICE}"
+        for steps in ((50, 60), (60, 80), (80, 100))
+        for name, timesteps in zip(refused, (0, 0, *steps), strict=True)
+    ]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["elsewhere", "model.zip", "runs"]
     assert path.read_bytes() == b"the old one"
+    assert [each.name for each in folder.iterdir()] == ["checkpoint_000002_40_steps.zip"]
+    assert DQN.resume(folder, trusted=True).learn().num_timesteps == 50
+    assert DQN.resume(elsewhere, trusted=True).num_timesteps == 100
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -131,7 +154,7 @@ def test_a_given_file_without_room_is_reported(buffering: int) -> None:
     model = plain().learn(40)
     for write in (model.save, model.save_replay_buffer):
         file = open("/dev/full", "wb", buffering=buffering)  # noqa: SIM115  # to close it fails too
-        with pytest.raises(FileAccessError, match="the file cannot be written: No space left"):
+        with pytest.raises(FileAccessError, match=f"cannot be written: No space left .*; {ADVICE}"):
             write(file)
         with pytest.raises(OSError, match="No space left") if buffering else file:
             file.close()
