@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sbdqn import DQN
+from sbdqn.checkpoint import checkpoints_in
 from sbdqn.errors import FileAccessError
+from sbdqn.persistence import read_archive
 from tests.damage import plain
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are killed otherwise")
@@ -24,6 +27,7 @@ MODEL = """
 import sys
 import gymnasium as gym, numpy as np, torch
 from sbdqn import DQN, MlpPolicy
+from sbdqn.exploration import EpsilonGreedy
 torch.set_num_threads(1)
 
 class Wide(gym.Env):
@@ -31,9 +35,11 @@ class Wide(gym.Env):
     action_space = gym.spaces.Discrete(2)
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self.observation_space.sample(), {}
+        return self.seen(), {}
     def step(self, action):
-        return self.observation_space.sample(), 1.0, False, False, {}
+        return self.seen(), float(action), False, False, {}
+    def seen(self):
+        return self.np_random.integers(0, 256, (20_000,), np.uint8)
 
 model = DQN(MlpPolicy(net_arch=(64,)), Wide, seed=0, buffer_size=500, learning_starts=1000)
 """
@@ -52,11 +58,35 @@ for _ in sys.stdin:
     assert model.replay_buffer.stored == 300
     print("loaded", flush=True)
 """
+CHAIN = f"""{MODEL}
+import os, signal
+from sbdqn.callbacks import CheckpointCallback
+from sbdqn.checkpoint import checkpoints_in
+model.set_params(learning_starts=20, batch_size=8, exploration=EpsilonGreedy(0.3))
+steps = 1_000_000
+if checkpoints_in(sys.argv[1]):
+    model, steps = DQN.resume(sys.argv[1], trusted=True), None
+print(model.num_timesteps, flush=True)
+
+def killer(event, arguments):
+    if event == sys.argv[2] and "/checkpoint_" in str(arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(killer)  # before a checkpoint is deleted, or gets its name
+model.learn(steps, callback=CheckpointCallback(5, sys.argv[1], resumable=True, keep_last=2))
+"""
+NEVER_KILLED = f"""{MODEL}
+model.set_params(learning_starts=20, batch_size=8, exploration=EpsilonGreedy(0.3))
+resumed = DQN.resume(sys.argv[1], trusted=True)
+model.learn(resumed.num_timesteps)
+pairs = zip(resumed.policy.parameters(), model.policy.parameters(), strict=True)
+print(all(torch.equal(*pair) for pair in pairs), resumed.num_timesteps, resumed._n_updates)
+"""
 
 
-def start(program: str, folder: Path) -> subprocess.Popen[str]:
+def start(program: str, *arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)],
+        [sys.executable, "-c", program, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -91,6 +121,47 @@ def test_whenever_a_writer_is_killed_the_last_complete_files_load(tmp_path: Path
         loader.kill()
     print(f"{during_a_write} of {N_KILLS} kills during a write")
     assert during_a_write > N_KILLS // 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_whose_every_process_is_killed_is_the_run_that_never_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kills, read = Counter[str](), 0
+    newest, count, left_before = 0, 2, set[str]()
+    for number in range(N_KILLS):
+        moment = ("later", "os.remove", "later", "os.rename")[number % 4]
+        with start(CHAIN, tmp_path, moment) as process:
+            assert process.stdout is not None
+            assert int(process.stdout.readline()) == newest, "the newest one is resumed"
+            while not checkpoints_in(tmp_path):  # so that there is something to lose
+                time.sleep(0.01)
+            if moment == "later":
+                time.sleep(rng.uniform(0.0, 0.3))
+                process.send_signal(signal.SIGKILL)
+            assert process.wait(60) == -signal.SIGKILL
+        found = checkpoints_in(tmp_path)
+        assert 1 <= len(found) <= max(count, 2) + 1
+        for path in found:
+            read_archive(path, "checkpoint")
+        read += len(found)
+        left = {path.name for path in tmp_path.iterdir()} - {path.name for path in found}
+        assert len(left) <= 1, "the next writer removes what the last one left"
+        kills["before the old ones were deleted"] += len(found) > max(count, 2)
+        kills["while one was written"] += bool(left - left_before)
+        kills["after progress"] += timesteps_of(found[-1]) > newest
+        newest, count, left_before = timesteps_of(found[-1]), len(found), left
+    with start(NEVER_KILLED, tmp_path) as process:
+        report = process.communicate()[0].split()
+    print(f"{N_KILLS} kills: {dict(kills)}; {read} files read; equal, steps, updates: {report}")
+    assert report[:2] == ["True", str(newest)]
+    assert kills["while one was written"] > N_KILLS // 4 + 3, "not only before they got names"
+    assert kills["before the old ones were deleted"] >= N_KILLS // 4
+    assert kills["after progress"] > N_KILLS // 3
+
+
+def timesteps_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("_")[2])
 
 
 ADVICE = "make room for it, or write it elsewhere"
