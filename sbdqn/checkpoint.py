@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sbdqn.errors import MissingFileError
+from sbdqn.errors import MissingFileError, inaccessible
 from sbdqn.replacement import remove_abandoned
 
 _NAME = re.compile(r"checkpoint_(\d+)_\d+_steps\.zip")
@@ -53,6 +53,13 @@ def newest_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 
 def keep_newest(folder: str | os.PathLike[str], count: int) -> None:
-    """Delete all checkpoints of a folder but so many."""
+    """Delete all checkpoints of a folder but so many, the oldest first.
+
+    Raises:
+        FileAccessError: if one cannot be deleted.
+    """
     for path in checkpoints_in(folder)[:-count]:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise inaccessible(f"{path} cannot be deleted", error) from error

@@ -651,12 +651,14 @@ class DQN:
         Args:
             folder: made if missing.
             keep_last: how many checkpoints are left in the folder afterwards; None
-                for all.
+                for all. The others are deleted when the new one is complete, so
+                there must be room for one more.
 
         Raises:
             CheckpointError: if a parameter cannot be described even by cloudpickle.
             ConfigurationError: if `keep_last` is no integer of at least 1.
-            FileAccessError: if the file cannot be written.
+            FileAccessError: if the file cannot be written, or an older one cannot be
+                deleted.
 
         Example:
             >>> import tempfile

@@ -4,9 +4,12 @@ Every one derives from `SbdqnError` and from the built-in exception that a
 caller would catch without knowing this library.
 """
 
+import errno
 from math import isfinite
 from numbers import Integral, Real
 from typing import TypeGuard
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class SbdqnError(Exception):
@@ -68,6 +71,14 @@ class MissingDependencyError(SbdqnError, ImportError):
 def add_note(error: BaseException, note: str) -> None:
     """Add a line that is shown below an exception; Python 3.10 keeps it and does not show it."""
     error.__notes__ = [*getattr(error, "__notes__", ()), note]
+
+
+def inaccessible(what: str, error: OSError) -> FileAccessError:
+    """What the system has refused, with what to do where it lacks room."""
+    advice = "; make room for it, or write it elsewhere" if error.errno in _NO_ROOM else ""
+    report = FileAccessError(f"{what}: {error.strerror or error}{advice}")
+    report.errno = error.errno
+    return report
 
 
 def require(satisfied: bool, name: str, given: object, accepted: str, hint: str = "") -> None:

@@ -19,9 +19,9 @@ from torch.nn.utils import parametrize
 from sbdqn.errors import (
     ConfigurationError,
     ExportError,
-    FileAccessError,
     MissingDependencyError,
     SbdqnError,
+    inaccessible,
 )
 from sbdqn.networks import QNetwork
 from sbdqn.observations import apply
@@ -243,9 +243,7 @@ def _appearing_at(final: Path) -> Iterator[Path]:
     except SbdqnError:
         raise
     except OSError as error:
-        report = FileAccessError(f"{final} cannot be written: {error.strerror or error}")
-        report.errno = error.errno
-        raise report from error
+        raise inaccessible(f"{final} cannot be written", error) from error
 
 
 def _require_same(

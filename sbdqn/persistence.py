@@ -31,6 +31,7 @@ from sbdqn.errors import (
     MismatchError,
     MissingFileError,
     SbdqnError,
+    inaccessible,
 )
 from sbdqn.replacement import complete_or_absent
 from sbdqn.stored_zip import stored_infos
@@ -246,7 +247,7 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
         try:
             yield _open_file(path, "write")
         except OSError as error:
-            raise _inaccessible("the file cannot be written", error) from error
+            raise inaccessible("the file cannot be written", error) from error
         return
     final = with_suffix(path)
     try:
@@ -256,7 +257,7 @@ def _destination(path: PathOrFile) -> Iterator[IO[bytes]]:
     except SbdqnError:
         raise
     except OSError as error:
-        raise _inaccessible(f"{final} cannot be written", error) from error
+        raise inaccessible(f"{final} cannot be written", error) from error
 
 
 def _require_place(final: Path) -> None:
@@ -281,7 +282,7 @@ def make_folder(path: Path) -> None:
     except SbdqnError:
         raise
     except OSError as error:
-        raise _inaccessible(f"the folder {path} cannot be made", error) from error
+        raise inaccessible(f"the folder {path} cannot be made", error) from error
 
 
 @contextmanager
@@ -306,15 +307,9 @@ def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
     except SbdqnError:
         raise
     except OSError as error:
-        raise _inaccessible(f"{source} cannot be read", error) from error
+        raise inaccessible(f"{source} cannot be read", error) from error
     with file:
         yield file
-
-
-def _inaccessible(what: str, error: OSError) -> FileAccessError:
-    report = FileAccessError(f"{what}: {error.strerror or error}")
-    report.errno = error.errno
-    return report
 
 
 def _open_file(given: Any, verb: str) -> IO[bytes]:

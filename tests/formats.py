@@ -3,23 +3,38 @@
     python -m tests.formats
 
 writes them, with what they hold in plain JSON, to `tests/data/format_N`, where N is the
-version that this code writes. Do that once, whenever `FORMAT_VERSION` has been raised,
-and never again for the same N: the point of the files is that old code wrote them.
+version that this code writes. Do that whenever `FORMAT_VERSION` has been raised, or there
+is a new kind of archive. What is there already is left as it is: the point of the files
+is that old code wrote them.
+
+The environments in checkpoints are pickles of classes of gymnasium and of `sbdqn.envs`.
+Those here are read by Python 3.10 to 3.13 and gymnasium 1.2.1 to 1.4. Later versions of
+gymnasium may come to refuse them; all else in the files must be read even so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from sbdqn import DQN, Memory, MlpPolicy, MultiInputPolicy
 from sbdqn.backups import Munchausen
+from sbdqn.callbacks import (
+    BaseCallback,
+    EvalCallback,
+    StopTrainingOnMaxEpisodes,
+    StopTrainingWhenSolved,
+)
+from sbdqn.checkpoint import checkpoints_in
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile
 from sbdqn.persistence import FORMAT_VERSION
@@ -103,6 +118,64 @@ def made() -> dict[str, DQN]:
     return {"plain": plain, "specs": specs, "parts": parts, "stacks": stacks}
 
 
+CALLS = 20  # of callbacks, before a checkpoint is written
+
+
+class Stopping(BaseCallback):
+    """Writes a checkpoint, if it has a folder, and ends training."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def _on_step(self) -> bool:
+        if self.folder is None or self.n_calls < CALLS:
+            return True
+        self.model.save_checkpoint(self.folder)
+        return False
+
+
+def callbacks(folder: Path | None = None) -> list[BaseCallback]:
+    """One of each kind that keeps something, and one that may write to a folder."""
+    return [
+        EvalCallback("CartPole-v1", n_eval_episodes=2, eval_freq=CALLS // 2, verbose=0),
+        StopTrainingOnMaxEpisodes(1000),
+        StopTrainingWhenSolved(1e9, window=3),
+        Stopping(folder),
+    ]
+
+
+def checkpointed(folder: Path) -> dict[str, tuple[DQN, list[BaseCallback]]]:
+    """Models whose checkpoints are in the folders of their names, and what they called.
+
+    The last one has no environments: the program owns the loop.
+    """
+    found: dict[str, tuple[DQN, list[BaseCallback]]] = {}
+    for name, model in made().items():
+        if name in ("plain", "specs"):
+            model.train(20)
+            called = callbacks(folder / name)
+            found[name] = model.learn(100, callback=called), called
+    model = DQN(
+        MlpPolicy(net_arch=(8,)),
+        "CartPole-v1",
+        exploration=EpsilonGreedy(0.3),
+        n_steps=3,
+        buffer_size=60,
+        seed=0,
+    )
+    env = gym.make("CartPole-v1")
+    obs = env.reset(seed=0)[0]
+    for _ in range(50):
+        action = model.act(obs)
+        after, reward, terminated, truncated, _ = env.step(action)
+        model.observe(obs, action, reward, after, terminated, truncated)
+        obs = env.reset()[0] if terminated or truncated else after
+    model.train(20)
+    model.save_checkpoint(folder / "own_loop")
+    return {**found, "own_loop": (model, [])}
+
+
 def digest_of(values: Any) -> str:
     """Of all tensors and numbers in nested dicts and lists, to the bit."""
     digest = hashlib.sha256()
@@ -139,6 +212,28 @@ def described(model: DQN) -> dict[str, Any]:
     }
 
 
+def described_run(model: DQN) -> dict[str, Any]:
+    """What must come back from a checkpoint, but for the callbacks."""
+    collector = model._collector
+    return {
+        **described(model),
+        "target": digest_of(dict(model.q_net_target.state_dict())),
+        "optimizer": digest_of(model.get_parameters()["policy.optimizer"]["state"]),
+        "replay": described_replay(model.replay_buffer),
+        "rule": digest_of(model.replay_buffer.state_dict()["rule"]),
+        "n_updates": model._n_updates,
+        "total_timesteps": model.trainer.total_timesteps,
+        "episodes": list(model.ep_info_buffer),
+        "next_obs": None if collector is None else collector.stepper.obs.tolist(),
+    }
+
+
+def described_callbacks(called: list[BaseCallback]) -> list[dict[str, Any]]:
+    """What must come back of callbacks."""
+    names = ("evaluations_timesteps", "evaluations_length", "n_episodes", "returns", "n_calls")
+    return [{name: vars(each)[name] for name in names if name in vars(each)} for each in called]
+
+
 def described_replay(replay: Any) -> dict[str, Any]:
     """What must come back from the archive of a replay."""
     state = replay.state_dict()["storage"]
@@ -165,15 +260,44 @@ def decoded(obs: Any, space: Any) -> Any:
 def main() -> None:
     """Write the archives."""
     folder = DATA / f"format_{FORMAT_VERSION}"
-    folder.mkdir(parents=True)
-    contents: dict[str, Any] = {"models": {}, "replays": {}}
-    for name, model in made().items():
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / "contents.json"
+    contents: dict[str, Any] = json.loads(listed.read_text()) if listed.exists() else {}
+    for kind, write in (
+        ("models", write_models),
+        ("replays", write_replays),
+        ("checkpoints", write_checkpoints),
+    ):
+        if kind not in contents:
+            contents[kind] = write(folder)
+    listed.write_text(json.dumps(contents, indent=1) + "\n")
+
+
+def write_models(folder: Path) -> dict[str, Any]:
+    """Write models, and say what they hold."""
+    models = made()
+    for name, model in models.items():
         model.save(folder / f"{name}.zip")
-        contents["models"][name] = described(model)
-        if name in ("specs", "stacks"):
-            model.save_replay_buffer(folder / f"{name}_replay.zip")
-            contents["replays"][name] = described_replay(model.replay_buffer)
-    (folder / "contents.json").write_text(json.dumps(contents, indent=1) + "\n")
+    return {name: described(model) for name, model in models.items()}
+
+
+def write_replays(folder: Path) -> dict[str, Any]:
+    """Write replays, and say what they hold."""
+    models = {name: model for name, model in made().items() if name in ("specs", "stacks")}
+    for name, model in models.items():
+        model.save_replay_buffer(folder / f"{name}_replay.zip")
+    return {name: described_replay(model.replay_buffer) for name, model in models.items()}
+
+
+def write_checkpoints(folder: Path) -> dict[str, Any]:
+    """Write checkpoints, and say what they hold."""
+    contents: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as somewhere:
+        for name, (model, called) in checkpointed(Path(somewhere)).items():
+            (path,) = checkpoints_in(Path(somewhere, name))
+            shutil.copy(path, folder / f"{name}_checkpoint.zip")
+            contents[name] = {**described_run(model), "callbacks": described_callbacks(called)}
+    return contents
 
 
 if __name__ == "__main__":

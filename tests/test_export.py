@@ -412,7 +412,7 @@ def test_a_full_disk_leaves_the_older_file(
     file = tmp_path / f"policy{ending}"
     file.write_text("older")
     monkeypatch.setattr("sbdqn.export.os.replace", fail)
-    with pytest.raises(FileAccessError, match="cannot be written: No space left") as refused:
+    with pytest.raises(FileAccessError, match="No space left on device; make room") as refused:
         model_of(MlpPolicy((8,))).export(file)
     assert refused.value.errno == 28
     assert [each.read_text() for each in tmp_path.iterdir()] == ["older"]

@@ -370,6 +370,20 @@ def test_environments_of_a_module_that_is_gone_are_missed_with_the_ways_out() ->
         unpickled_environments(b"cgone\nEnv\n.")
 
 
+class Changed(CountingEnv):
+    """Reads no pickle of its earlier versions."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise AttributeError("no such part")
+
+
+def test_environments_of_another_version_may_begin_anew(tmp_path: Path) -> None:
+    stopped(tmp_path, env=Changed)
+    with pytest.raises(CheckpointError, match=r"no such part.*, or pass env, which begins new"):
+        DQN.resume(tmp_path, trusted=True)
+    assert DQN.resume(tmp_path, CountingEnv, trusted=True).learn().num_timesteps == 100
+
+
 class MadeAgain(CountingEnv, EzPickle):
     """Pickles how it was made alone, as many of gymnasium's environments."""
 
@@ -543,6 +557,32 @@ def test_the_last_ones_are_kept_and_all_else_is_left_alone(tmp_path: Path) -> No
     for count in (0, -1, 1.5, "2"):
         with pytest.raises(ConfigurationError, match="keep_last must be an integer of at least 1"):
             model.save_checkpoint(tmp_path, keep_last=count)  # type: ignore[arg-type]
+
+
+def test_old_ones_are_deleted_when_the_new_one_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        seen.append([DQN.resume(each).num_timesteps for each in checkpoints_in(tmp_path)])
+        unlink(path, missing_ok)
+
+    model = small()
+    for _ in range(2):
+        model.learn(20).save_checkpoint(tmp_path)
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", watched)
+    model.learn(20).save_checkpoint(tmp_path, keep_last=1)
+    assert seen == [[20, 40, 60], [40, 60]]
+
+
+def test_one_that_cannot_be_deleted_is_reported_and_the_new_one_is_there(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint_000001_10_steps.zip").mkdir()
+    model = small().learn(20)
+    with pytest.raises(FileAccessError, match=r"000001_10_steps\.zip cannot be deleted: .+"):
+        model.save_checkpoint(tmp_path, keep_last=1)
+    assert DQN.resume(tmp_path).num_timesteps == 20
 
 
 def test_a_folder_that_cannot_be_written_ends_training_with_the_reason(tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ def unpickled_environments(pickled: bytes) -> Environments:
         environments = Environments(*cloudpickle.loads(pickled))
     except Exception as error:
         raise CheckpointError(
-            f"the environments cannot be unpickled: {error!r}; make importable what they are made "
-            f"of, or pass env, which begins new episodes"
+            f"the environments cannot be unpickled, which another version of Python or of their "
+            f"classes may have written: {error!r}; make importable what they are made of, or pass "
+            f"env, which begins new episodes"
         ) from error
     if not isinstance(environments.env, VectorEnv):
         raise CheckpointError(f"the file's environments are a {type(environments.env).__name__}")
