@@ -99,7 +99,7 @@ def minatar(game: str, timesteps: int, ours: Mapping[str, Any]) -> tuple[Setting
 
 
 def epsilon_floor(floor: float) -> dict[str, Any]:
-    return {"exploration": EpsilonGreedy(Linear(1.0, floor, 10_000))}
+    return {"exploration": EpsilonGreedy(Linear(1.0, floor, 5_000))}
 
 
 def of_network(**changes: Any) -> dict[str, Any]:
@@ -107,32 +107,18 @@ def of_network(**changes: Any) -> dict[str, Any]:
 
 
 STUDY_STEPS = 100_000
-STUDY_BASE = Recipe(
-    "The setting that the study starts from",
-    {
-        "backup": "double",
-        "n_steps": 5,
-        "tau": 0.01,
-        "target_update_interval": 1,
-        "learning_rate": 1e-3,
-        "batch_size": 64,
-        "buffer_size": 100_000,
-        "train_freq": 1,
-        "gradient_steps": 1,
-    },
-    epsilon_floor(0.05),
-    of_network(net_arch=(64, 64), layer_norm=False, optimizer_kwargs={"eps": 1e-8}),
-)
 SWITCHES: dict[str, Mapping[str, Any]] = {
     "greedy_targets": {"backup": "greedy"},
     "double_targets": {"backup": "double"},
     "1_step": {"n_steps": 1},
     "3_steps": {"n_steps": 3},
     "5_steps": {"n_steps": 5},
+    "8_steps": {"n_steps": 8},
     "layer_norm": of_network(layer_norm=True),
     "no_layer_norm": of_network(layer_norm=False),
     "hard_copies_every_500": {"tau": 1.0, "target_update_interval": 500},
-    "polyak_0.01": {"tau": 0.01, "target_update_interval": 1},
+    "hard_copies_every_10": {"tau": 1.0, "target_update_interval": 10},
+    "polyak_0.01": {"tau": 0.01, "target_update_interval": 2},
     "memory_10000": {"buffer_size": 10_000},
     "memory_50000": {"buffer_size": 50_000},
     "memory_100000": {"buffer_size": 100_000},
@@ -140,7 +126,7 @@ SWITCHES: dict[str, Mapping[str, Any]] = {
     "adam_eps_1e-5": of_network(optimizer_kwargs={"eps": 1e-5}),
     "adam_eps_1e-3": of_network(optimizer_kwargs={"eps": 1e-3}),
     "constant_rate": {"learning_rate": 1e-3},
-    "falling_rate": {"learning_rate": Linear(1e-3, 1e-5, STUDY_STEPS)},
+    "falling_rate": {"learning_rate": Linear(1e-3, 1e-4, 50_000)},
     "batch_32": {"batch_size": 32},
     "batch_64": {"batch_size": 64},
     "batch_128": {"batch_size": 128},
@@ -169,8 +155,8 @@ def study(base: Recipe) -> tuple[Setting, ...]:
 GROUPS = {
     "cartpole": Group(
         "CartPole-v1",
-        beside_sb3(CART_POLE, 50_000, recipe("double_dqn_classic"), ZOO_CART_POLE)
-        + beside_sb3(CART_POLE, 100_000, recipe("double_dqn_classic"), ZOO_CART_POLE, "_100k"),
+        beside_sb3(CART_POLE, 50_000, recipe("cartpole"), ZOO_CART_POLE)
+        + beside_sb3(CART_POLE, 100_000, recipe("cartpole"), ZOO_CART_POLE, "_100k"),
         seeds=30,
     ),
     "cartpole_fast": Group(
@@ -192,7 +178,7 @@ GROUPS = {
     ),
     "mountain_car": Group(
         "MountainCar-v0",
-        beside_sb3(MOUNTAIN_CAR, 120_000, recipe("double_dqn_classic"), ZOO_MOUNTAIN_CAR),
+        beside_sb3(MOUNTAIN_CAR, 120_000, recipe("mountain_car"), ZOO_MOUNTAIN_CAR),
         seeds=10,
     ),
     "lunar_lander": Group(
@@ -202,8 +188,8 @@ GROUPS = {
     ),
     "minatar": Group(
         "MinAtar",
-        sum((minatar(game, 500_000, recipe("double_dqn_classic")) for game in MINATAR_GAMES), ()),
+        sum((minatar(game, 750_000, recipe("minatar")) for game in MINATAR_GAMES), ()),
         seeds=3,
     ),
-    "forgetting": Group("Forgetting", study(STUDY_BASE), seeds=10, is_study=True),
+    "forgetting": Group("Forgetting", study(recipe("cartpole")), seeds=10, is_study=True),
 }

@@ -250,7 +250,7 @@ def _train(arguments: argparse.Namespace) -> None:
             "return": _described(returns),
             "saved to": str(output),
             "recipe": _recipe_name(arguments),
-            "parameters": "\n".join(_changed(model)) or "the defaults",
+            "parameters": "\n".join(_changed(model, _recipe_of(arguments))) or "no others",
         }
     )
 
@@ -383,8 +383,8 @@ def _recipe_name(arguments: argparse.Namespace) -> str:
     """The recipe that is asked for, or else the one that was tuned for the environment."""
     if arguments.recipe is not None:
         return str(arguments.recipe)
-    env_id = arguments.env
-    return (None if env_id is None else recipes.tuned_for(env_id)) or NO_RECIPE
+    is_new = arguments.env is not None and arguments.resume is None
+    return (recipes.tuned_for(arguments.env) if is_new else None) or NO_RECIPE
 
 
 def _recipe_of(arguments: argparse.Namespace) -> recipes.Recipe:
@@ -405,8 +405,8 @@ def _show_recipes(arguments: argparse.Namespace) -> None:
     if arguments.recipe is None:
         _report({name: recipe.summary for name, recipe in recipes.by_name().items()})
         print(
-            "\nThose of the papers are for Atari and millions of transitions. `sbdqn train ENV` takes "
-            "the\none that was tuned for ENV, if there is one; --recipe takes another."
+            "\nThose of the papers are for Atari and millions of transitions. `sbdqn train ENV`\n"
+            "takes the one that was tuned for ENV, if there is one."
         )
     else:
         recipe = _recipe(arguments.recipe)
@@ -503,13 +503,14 @@ def _described(returns: list[float]) -> str:
     )
 
 
-def _changed(model: DQN) -> list[str]:
-    """The parameters that are not the defaults, as `name=value`."""
-    defaults = inspect.signature(DQN).parameters
+def _changed(model: DQN, recipe: Mapping[str, Any]) -> list[str]:
+    """The parameters that are neither the recipe's nor the defaults, as `name=value`."""
+    defaults = {name: each.default for name, each in inspect.signature(DQN).parameters.items()}
+    expected = {**defaults, "policy": POLICY, **recipe}
     return [
         f"{name}={represent(value)}"
         for name, value in model.get_params(deep=False).items()
-        if name != "env" and value != (POLICY if name == "policy" else defaults[name].default)
+        if name != "env" and value != expected[name]
     ]
 
 

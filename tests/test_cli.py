@@ -90,7 +90,7 @@ def test_train_saves_evaluates_and_prints_a_summary_that_fits_a_screen(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "CartPole-v1", "--timesteps", "300", "--seed", "3", "--n-envs", "2"]
-    assert main([*arguments, *SMALL]) == 0
+    assert main([*arguments, "--recipe", "none", *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
@@ -102,6 +102,7 @@ def test_train_saves_evaluates_and_prints_a_summary_that_fits_a_screen(
     assert " +- " in rows["return"]
     assert "over 100 greedy episodes, from " in rows["return"]
     assert rows["saved to"] == "cartpole-v1.zip"
+    assert rows["recipe"] == "none"
     changed = [line.strip() for line in lines[lines.index(f"{'parameters':<13}n_envs=2") + 1 :]]
     assert changed == [
         "policy_kwargs={'net_arch': [8]}",
@@ -140,6 +141,31 @@ def test_a_recipe_sets_its_parameters_and_set_overrides_and_adds_to_them() -> No
     assert parameters["policy_kwargs"] == {**recipe["policy_kwargs"], "noisy_sigma": 0.2}
     assert (parameters["head"], parameters["batch_size"]) == ("scalar", 8)
     assert recipe["head"] == heads.Categorical(101, -100.0, 100.0)  # which nobody has changed
+
+
+def test_the_recipe_that_was_tuned_for_an_environment_is_taken(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "CartPole-v1", "--timesteps", "10", "--set", "gamma=0.9"]) == 0
+    out = capsys.readouterr().out
+    assert "\nrecipe       cartpole\n" in out
+    assert out.endswith("\nparameters   gamma=0.9\n")
+    model = DQN.load("cartpole-v1.zip")
+    expected = {**recipes.cartpole, "gamma": 0.9}
+    assert {name: model.get_params()[name] for name in expected} == expected
+    assert main(["train", "CartPole-v1", "--timesteps", "10", "--recipe", "none"]) == 0
+    assert "\nrecipe       none\nparameters   no others\n" in capsys.readouterr().out
+    assert DQN.load("cartpole-v1.zip").get_params() == DQN("MlpPolicy", "CartPole-v1").get_params()
+
+
+def test_a_tuned_recipe_says_how_long_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = recipes.Recipe("brief", {"learning_starts": 5}, envs=["tests/Chain-*"], timesteps=23)
+    monkeypatch.setattr(recipes, "brief", brief, raising=False)
+    assert main(["train", "tests/Chain-v0", "--output", "model"]) == 0
+    assert DQN.load("model").num_timesteps == 23
+    monkeypatch.setattr(cli, "TIMESTEPS", 17)
+    assert main(["train", "tests/Chain-v0", "--output", "model", "--recipe", "none"]) == 0
+    assert DQN.load("model").num_timesteps == 17
 
 
 def test_a_training_without_updates_says_what_comes_first(
@@ -233,8 +259,8 @@ def test_atari_is_trained_as_env_kwargs_say_and_played_in_full_games(
 def test_recipes_are_listed_with_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-2]] == list(recipes.by_name())
-    assert lines[-1] == "Those of the papers are for Atari and millions of transitions."
+    assert [line.split()[0] for line in lines[:-3]] == list(recipes.by_name())
+    assert lines[-2].startswith("Those of the papers are for Atari and millions of transitions.")
     assert f"{'rainbow':<26}{recipes.rainbow.summary}" in lines
 
 

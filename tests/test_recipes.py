@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatchcase
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 
@@ -152,8 +155,11 @@ NO_OPS = {
 
 
 def on_cartpole(name: str) -> dict[str, Any]:
-    """A recipe without what only Atari games take."""
-    return {key: value for key, value in RECIPES[name].items() if key != "env_kwargs"}
+    """A recipe without what only games take, and the convolutions that only images take."""
+    recipe = {key: value for key, value in RECIPES[name].items() if key != "env_kwargs"}
+    network = recipe.get("policy_kwargs", {})
+    kept = {key: value for key, value in network.items() if "features_extractor" not in key}
+    return {**recipe, "policy_kwargs": kept} if network else recipe
 
 
 def figures(recipe: Recipe) -> dict[str, Any]:
@@ -182,7 +188,8 @@ def test_atari_has_the_figures_of_the_zoo_and_its_wrapper() -> None:
 def test_rainbow_atari_is_rainbow_and_how_its_paper_plays() -> None:
     assert on_cartpole("rainbow_atari") == RECIPES["rainbow"]
     assert RECIPES["rainbow_atari"]["env_kwargs"] == {**NO_OPS, "use_fire_reset": False}
-    assert {name for name, recipe in RECIPES.items() if "env_kwargs" in recipe} == set(ATARI)
+    games = {name for name, recipe in RECIPES.items() if "env_kwargs" in recipe}
+    assert games == {*ATARI, "minatar"}
 
 
 def test_no_paper_has_layer_norm_and_each_has_its_optimisers_epsilon() -> None:
@@ -256,6 +263,48 @@ def test_parts_override_what_comes_before_and_share_network_and_environment() ->
     assert first["policy_kwargs"] == {"dueling": True, "net_arch": (8,)}
     assert first["env_kwargs"] == {"noop_max": 30, "frameskip": 4}
     assert recipe.summary == "mine"
+
+
+TUNED = {name: recipe for name, recipe in RECIPES.items() if recipe.envs}
+
+
+def test_a_tuned_recipe_does_not_follow_the_defaults() -> None:
+    assert len(TUNED) >= 3
+    needed = {name for name in inspect.signature(DQN).parameters if name in TUNED["cartpole"]}
+    assert {"n_steps", "batch_size", "learning_rate", "train_freq", "tau", "gamma"} <= needed
+    for name, recipe in TUNED.items():
+        assert set(TUNED["cartpole"]) <= set(recipe), name
+        assert recipe.timesteps, name
+        assert {"net_arch", "layer_norm"} <= set(recipe["policy_kwargs"]), name
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"),
+    [
+        ("CartPole-v1", "cartpole"),
+        ("CartPole-v0", "cartpole"),
+        ("MountainCar-v0", "mountain_car"),
+        ("MountainCarContinuous-v0", None),
+        ("MinAtar/Seaquest-v0", "minatar"),
+        ("ALE/Pong-v5", None),
+        ("cartpole-v1", None),
+        ("", None),
+    ],
+)
+def test_an_environment_has_the_recipe_that_was_tuned_for_it(env_id: str, name: str | None) -> None:
+    assert recipes.tuned_for(env_id) == name
+
+
+def test_no_environment_has_two_recipes() -> None:
+    for env_id in gymnasium.registry:
+        found = [n for n, r in TUNED.items() if any(fnmatchcase(env_id, p) for p in r.envs)]
+        assert len(found) <= 1, env_id
+
+
+def test_a_recipe_says_what_it_was_tuned_for() -> None:
+    recipe = Recipe("mine", {"gamma": 0.9}, envs=["A-v0", "B-*"], timesteps=10)
+    assert (recipe, recipe.envs, recipe.timesteps) == ({"gamma": 0.9}, ("A-v0", "B-*"), 10)
+    assert (Recipe("mine").envs, Recipe("mine").timesteps) == ((), None)
 
 
 def test_a_recipe_without_a_summary_is_refused() -> None:

@@ -96,7 +96,7 @@ def test_the_study_changes_one_thing_at_a_time():
         changed = frozenset(name for name in base if base[name] != record[name])
         assert len(changed) == 1 or changed in together
     kept = {setting.name for setting in GROUPS["forgetting"].settings}
-    assert {"1_step", "layer_norm", "memory_10000", "batch_256"} <= kept < {*SWITCHES} | kept
+    assert {"1_step", "no_layer_norm", "memory_10000", "batch_256"} <= kept < {*SWITCHES} | kept
 
 
 def test_settings_of_the_zoo_make_the_models_they_describe():

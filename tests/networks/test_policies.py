@@ -475,7 +475,8 @@ def test_values_that_a_body_does_not_take_are_refused_at_once(given: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("extractor", "way_out"), [(Impala, r"functools\.partial"), (None, "'nature', 'impala', 'minatar'$")]
+    ("extractor", "way_out"),
+    [(Impala, r"functools\.partial"), (None, "'nature', 'impala', 'minatar'$")],
 )
 def test_keyword_arguments_of_no_named_body_are_refused(extractor: Any, way_out: str) -> None:
     with pytest.raises(ConfigurationError, match=f"would have no effect with .*{way_out}"):
