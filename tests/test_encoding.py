@@ -110,3 +110,10 @@ def test_tensors_are_gathered_as_they_are() -> None:
     assert encode({"a": [given]}, tensors) == {"$dict": [["a", [{"$tensor": "a.0"}]]]}
     assert tensors["a.0"].data_ptr() == given.data_ptr()
     assert not tensors["a.0"].requires_grad
+
+
+def test_tensors_whose_ways_read_the_same_are_kept_apart() -> None:
+    one, two, three, four = torch.arange(4.0)
+    tensors: dict[str, torch.Tensor] = {}
+    given = {1: one, "1": two, "a.b": three, "a": {"b": four}}
+    assert decode(encode(given, tensors), tensors) == given
