@@ -142,9 +142,8 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
             members.require_sound()
             is_file = isinstance(path, (str, os.PathLike))
             tensors = members.tensors(mapped=mapped and is_file)
-            parameters = {
-                name: decode(value) for name, value in members.json("parameters.json").items()
-            }
+            described = list(members.json("parameters.json").items())
+            parameters = decode({"$dict": described})  # at once: large spaces are added up
             state = decode(members.json("state.json"), tensors)
             pickled = [
                 members.content(name) if name in members else b""

@@ -1021,6 +1021,14 @@ def test_json_that_is_too_large_is_not_read(saved: bytes, monkeypatch: pytest.Mo
         DQN.load(io.BytesIO(saved))
 
 
+def test_spaces_of_all_parameters_are_counted_together(saved: bytes) -> None:
+    arguments = [["low", 0], ["high", 1], ["shape", {"$tuple": [1 << 23]}], ["dtype", "int8"]]
+    box = {"$space": "Box", "arguments": {"$dict": arguments}}
+    parameters = {**member(saved, "parameters.json"), "a": box, "b": box, "c": box}
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
+
+
 @pytest.mark.parametrize("objects", [None, "policy", [1], {"policy": 1}])
 def test_objects_without_names_are_refused(saved: bytes, objects: Any) -> None:
     metadata = {**member(saved, "metadata.json"), "objects": objects}
