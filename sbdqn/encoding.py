@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ _TORCH_CLASSES = {
 }
 
 MOST_NUMBERS = 1 << 24  # in all boxes of a space
+_MOST_OF_ONE_HASH = 64  # keys of a dict; of -1 and -2 it is the same, and else seldom
 _SPACES = (
     spaces.Box,
     spaces.Discrete,
@@ -130,7 +131,7 @@ class _Decoder:
         if tag == "$tuple":
             return tuple(self.decode(value[tag]))
         if tag == "$dict":
-            return {self.decode(key): self.decode(each) for key, each in value[tag]}
+            return _dict([(self.decode(key), self.decode(each)) for key, each in value[tag]])
         if tag == "$spec":
             return SPECS[value[tag]](**self.decode(value["arguments"]))
         if tag == "$space":
@@ -143,6 +144,14 @@ class _Decoder:
             if self._n_numbers > MOST_NUMBERS:
                 raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
         return _decode_space(name, arguments)
+
+
+def _dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    # To put many keys of one hash into a dict takes the square of their number.
+    equal = Counter(hash(key) for key, _ in pairs)
+    if max(equal.values(), default=0) > _MOST_OF_ONE_HASH:
+        raise CheckpointError("the archive is damaged: many keys have the same hash")
+    return dict(pairs)
 
 
 def _encode_mapping(

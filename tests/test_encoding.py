@@ -117,3 +117,11 @@ def test_tensors_whose_ways_read_the_same_are_kept_apart() -> None:
     tensors: dict[str, torch.Tensor] = {}
     given = {1: one, "1": two, "a.b": three, "a": {"b": four}}
     assert decode(encode(given, tensors), tensors) == given
+
+
+def test_keys_of_one_hash_cost_no_time() -> None:
+    colliding = [[number * (2**61 - 1), 0] for number in range(50_000)]  # 16 s to compare them
+    with pytest.raises(CheckpointError, match="many keys have the same hash"):
+        decode({"$dict": colliding})
+    given = dict.fromkeys([*range(-1000, 1000), *map(str, range(100)), 0.5, (1, 2), None])
+    assert decode(encode(given)) == given
