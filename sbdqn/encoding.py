@@ -116,6 +116,7 @@ class _Decoder:
     def __init__(self, tensors: Mapping[str, Tensor] | None) -> None:
         self._tensors = tensors
         self._n_numbers = 0  # in boxes: a short description can be of any number
+        self._n_spaces = 0
 
     def decode(self, value: Any) -> Any:
         """The value."""
@@ -135,15 +136,25 @@ class _Decoder:
         if tag == "$spec":
             return SPECS[value[tag]](**self.decode(value["arguments"]))
         if tag == "$space":
-            return self._space(value[tag], self.decode(value["arguments"]))
+            return self._space(value[tag], value["arguments"])
         return _decode_leaf(tag, value)
 
-    def _space(self, name: str, arguments: dict[str, Any]) -> Space[Any]:
+    def _space(self, name: str, described: Any) -> Space[Any]:
+        n_before = self._n_spaces
+        arguments = self.decode(described)
+        self._n_spaces += 1
         if name == "Box":
-            self._n_numbers += math.prod(arguments["shape"])
-            if self._n_numbers > MOST_NUMBERS:
-                raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
+            self._count(math.prod(arguments["shape"]))
+        elif name == "Dict":
+            # Each part within is named by the way to it, which begins with one of these.
+            longest = max((len(str(key)) for key, _ in arguments["spaces"]), default=0)
+            self._count(longest * (self._n_spaces - n_before))
         return _decode_space(name, arguments)
+
+    def _count(self, numbers: int) -> None:
+        self._n_numbers += numbers
+        if self._n_numbers > MOST_NUMBERS:
+            raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
 
 
 def _dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -125,3 +125,10 @@ def test_keys_of_one_hash_cost_no_time() -> None:
         decode({"$dict": colliding})
     given = dict.fromkeys([*range(-1000, 1000), *map(str, range(100)), 0.5, (1, 2), None])
     assert decode(encode(given)) == given
+
+
+def test_long_names_of_many_parts_are_not_repeated_without_a_bound() -> None:
+    inner = spaces.Dict({str(number): spaces.Discrete(2) for number in range(100)})
+    assert decode(encode(spaces.Dict({"a" * 1000: inner}))) == spaces.Dict({"a" * 1000: inner})
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        decode(encode(spaces.Dict({"a" * 200_000: inner})))
