@@ -788,7 +788,9 @@ class DQN:
         needed = [name for name in archive.objects if name not in parameters]
         require_trust(needed, trusted)
         saved_env = archive.parameters.get("env")
-        if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
+        if saved_env is not None and not isinstance(saved_env, str):
+            raise CheckpointError(f"the file is damaged: its environment is {saved_env!r}")
+        if env is None and not trusted and saved_env is not None and ":" in saved_env:
             raise CheckpointError(
                 f"the environment of the file is {saved_env!r}, and making it imports a module; "
                 f"pass env, or, if you trust the file, trusted=True"

@@ -1029,6 +1029,14 @@ def test_spaces_of_all_parameters_are_counted_together(saved: bytes) -> None:
         DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
 
 
+@pytest.mark.parametrize("env", [{"$torch": "nn.Linear"}, 3, ["CartPole-v1"]])
+def test_an_environment_that_is_no_id_is_refused(saved: bytes, env: Any) -> None:
+    sizes = {"$dict": [["in_features", 10**6], ["out_features", 10**6]]}  # 4 TB if it is called
+    parameters = {**member(saved, "parameters.json"), "env": env, "env_kwargs": sizes}
+    with pytest.raises(CheckpointError, match="its environment is"):
+        DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
+
+
 @pytest.mark.parametrize("objects", [None, "policy", [1], {"policy": 1}])
 def test_objects_without_names_are_refused(saved: bytes, objects: Any) -> None:
     metadata = {**member(saved, "metadata.json"), "objects": objects}
