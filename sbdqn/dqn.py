@@ -847,8 +847,11 @@ class DQN:
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
         with restoring():
-            with from_sb3.in_environment_of(model.observation_space):
-                parts = model._built()
+            observations, actions = model.observation_space, model.action_space
+            with from_sb3.in_environment_of(observations):
+                shapes = specs.shapes_of_network(model._parameters, observations, actions)
+            archive.require_fit(shapes, observations)
+            parts = model._built()
             archive.fill(parts)
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()

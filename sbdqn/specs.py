@@ -77,6 +77,24 @@ def resolve_head(parameters: Mapping[str, Any]) -> Head:
     return HEADS[head](parameters["loss"]) if head == "scalar" else HEADS[head]()
 
 
+def shapes_of_network(
+    parameters: Mapping[str, Any], observation_space: Space[Any], action_space: Space[Any]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's weights by their names; no memory is taken for them.
+
+    Args:
+        parameters: of the estimator, all of them.
+        observation_space: of one observation.
+        action_space: of one action.
+    """
+    actions = discrete_actions(action_space)
+    with torch.device("meta"):  # of shapes without values
+        network = resolve_policy(parameters).build(
+            observation_space, int(actions.n), resolve_head(parameters)
+        )
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
 def require_networks_of(
     parameters: Mapping[str, Any],
     observation_space: Space[Any],
@@ -94,12 +112,7 @@ def require_networks_of(
     Raises:
         CheckpointError: if a weight is missing, unknown or of another shape.
     """
-    actions = discrete_actions(action_space)
-    with torch.device("meta"):  # of shapes without values
-        network = resolve_policy(parameters).build(
-            observation_space, int(actions.n), resolve_head(parameters)
-        )
-    needed = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    needed = shapes_of_network(parameters, observation_space, action_space)
     given = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in (*needed, *given):
         if needed.get(name) != given.get(name):
