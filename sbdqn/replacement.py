@@ -93,9 +93,14 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
         names = os.listdir(folder)
     for name in filter(temporary.fullmatch, names):
         # It may be somebody else's, or somebody else may have removed it.
-        with suppress(OSError), open(folder / name, "rb") as file:
+        with suppress(OSError), open(folder / name, "rb", opener=_without_waiting) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(folder / name)
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open it; a pipe that somebody left there would make others wait for its writer."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _sync(folder: Path) -> None:

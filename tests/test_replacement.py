@@ -107,6 +107,16 @@ def test_files_of_other_names_are_never_removed(final: Path) -> None:
     assert names(final.parent) == sorted([*others, ".model.zip.sbdqn-a_folder", "model.zip"])
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_temporary_file_is_not_waited_for(final: Path) -> None:
+    os.mkfifo(final.parent / ".model.zip.sbdqn-abcdefgh")
+    os.mkfifo(final.parent / "pipe")
+    (final.parent / ".model.zip.sbdqn-12345678").symlink_to("pipe")
+    with complete_or_absent(final) as file:
+        file.write(b"new")
+    assert final.read_bytes() == b"new"
+
+
 def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
