@@ -302,6 +302,8 @@ def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
             raise MissingFileError(f"there is no file {source}")
         if not source.exists() or source.is_dir():
             raise FileAccessError(f"{given} is a folder; name the file in it")
+        if not source.is_file():  # a pipe without a writer would never be opened
+            raise FileAccessError(f"{source} is a device or a pipe, not a file")
         file = source.open("rb")
     except SbdqnError:
         raise

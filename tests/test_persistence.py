@@ -8,6 +8,7 @@ import io
 import json
 import os
 import struct
+import sys
 import tempfile
 import threading
 import warnings
@@ -471,6 +472,14 @@ def test_a_file_that_may_not_be_read_is_named(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(FileAccessError, match=r"model\.zip cannot be read: Permission denied$"):
         DQN.load(tmp_path / "model")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint_000009_1_steps.zip")
+    with pytest.raises(FileAccessError, match=r"steps\.zip is a device or a pipe, not a file"):
+        DQN.resume(tmp_path)
 
 
 def test_others_may_read_the_file_as_the_umask_says(trained: DQN, tmp_path: Path) -> None:
