@@ -9,7 +9,6 @@ import json
 import os
 import struct
 import sys
-import tempfile
 import threading
 import warnings
 import zipfile
@@ -32,6 +31,7 @@ from sbdqn import (
     exploration,
     heads,
     persistence,
+    replacement,
     replay,
     schedules,
 )
@@ -453,10 +453,10 @@ def test_nothing_is_written_where_no_file_can_be(trained: DQN, tmp_path: Path, n
 def test_a_read_only_place_is_named(
     trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def refuse(dir: Path, prefix: str) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}a1b2")
+    def refuse(final: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{final}.a1b2")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)  # root may write anywhere
+    monkeypatch.setattr(replacement, "_make_temporary", refuse)  # root may write anywhere
     with pytest.raises(FileAccessError, match=r"model\.zip cannot be written: Permission denied$"):
         getattr(trained, name)(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -482,10 +482,15 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         DQN.resume(tmp_path)
 
 
-def test_others_may_read_the_file_as_the_umask_says(trained: DQN, tmp_path: Path) -> None:
+def test_others_may_read_the_file_as_the_umask_says(
+    trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     umask = os.umask(0o022)
     try:
-        trained.save(tmp_path / "model")
+        with monkeypatch.context() as patched:
+            # Between two calls, what another thread makes could be written to by everybody.
+            patched.setattr(os, "umask", None)
+            trained.save(tmp_path / "model")
     finally:
         os.umask(umask)
     assert (tmp_path / "model.zip").stat().st_mode & 0o777 == 0o644

@@ -138,6 +138,27 @@ def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
         os.fstat(made[0] if made[0] != made[1] else 1 << 20)
 
 
+@pytest.mark.timeout(20)
+def test_a_file_that_somebody_else_locks_is_left_to_him(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, locks = replacement._make_temporary, []
+
+    def locked(path: Path) -> tuple[int, Path]:
+        descriptor, name = make(path)
+        if not locks:
+            locks.append(open(name, "rb"))  # noqa: SIM115
+            fcntl.flock(locks[0], fcntl.LOCK_EX)
+        return descriptor, name
+
+    monkeypatch.setattr(replacement, "_make_temporary", locked)
+    with complete_or_absent(final) as file:
+        file.write(b"new")
+    locks[0].close()
+    assert final.read_bytes() == b"new"
+    assert names(final.parent) == ["model.zip"]
+
+
 def test_file_and_folder_are_synchronised_in_this_order(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
