@@ -176,8 +176,8 @@ def _encode_mapping(
 
 
 def _encode_leaf(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return encode(value.item())
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
+        return encode(value.item())  # a long double would be one again
     if isinstance(value, os.PathLike):
         return {"$path": os.fspath(value)}
     if isinstance(value, torch.device):

@@ -132,3 +132,9 @@ def test_long_names_of_many_parts_are_not_repeated_without_a_bound() -> None:
     assert decode(encode(spaces.Dict({"a" * 1000: inner}))) == spaces.Dict({"a" * 1000: inner})
     with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
         decode(encode(spaces.Dict({"a" * 200_000: inner})))
+
+
+def test_a_number_that_python_has_no_type_for_has_no_description() -> None:
+    assert encode(np.float32(0.5)) == 0.5
+    with pytest.raises(NotEncodableError, match="longdouble has no description"):
+        encode(np.longdouble(0.5))
