@@ -21,7 +21,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import from_sb3, logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
+from sbdqn.assembly import Parts, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checking import advice_before
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
@@ -788,7 +788,9 @@ class DQN:
         needed = [name for name in archive.objects if name not in parameters]
         require_trust(needed, trusted)
         saved_env = archive.parameters.get("env")
-        if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
+        if saved_env is not None and not isinstance(saved_env, str):
+            raise CheckpointError(f"the file is damaged: its environment is {saved_env!r}")
+        if env is None and not trusted and saved_env is not None and ":" in saved_env:
             raise CheckpointError(
                 f"the environment of the file is {saved_env!r}, and making it imports a module; "
                 f"pass env, or, if you trust the file, trusted=True"
@@ -845,8 +847,11 @@ class DQN:
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
         with restoring():
-            with from_sb3.in_environment_of(model.observation_space):
-                parts = model._built()
+            observations, actions = model.observation_space, model.action_space
+            with from_sb3.in_environment_of(observations):
+                shapes = specs.shapes_of_network(model._parameters, observations, actions)
+            archive.require_fit(shapes, observations)
+            parts = model._built()
             archive.fill(parts)
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()
@@ -1298,7 +1303,7 @@ class DQN:
         self._spaces = (state["observation_space"], state["action_space"], n_envs)
         self._frames, self._learn_steps = frames, learn_steps
         if describes_networks:
-            require_networks_of(
+            specs.require_networks_of(
                 self._parameters, *self._spaces[:2], weights=state["learner"]["online"]
             )
         parts = self._built()

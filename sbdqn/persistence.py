@@ -142,9 +142,8 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
             members.require_sound()
             is_file = isinstance(path, (str, os.PathLike))
             tensors = members.tensors(mapped=mapped and is_file)
-            parameters = {
-                name: decode(value) for name, value in members.json("parameters.json").items()
-            }
+            described = list(members.json("parameters.json").items())
+            parameters = decode({"$dict": described})  # at once: large spaces are added up
             state = decode(members.json("state.json"), tensors)
             pickled = [
                 members.content(name) if name in members else b""
@@ -303,6 +302,8 @@ def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
             raise MissingFileError(f"there is no file {source}")
         if not source.exists() or source.is_dir():
             raise FileAccessError(f"{given} is a folder; name the file in it")
+        if not source.is_file():  # a pipe without a writer would never be opened
+            raise FileAccessError(f"{source} is a device or a pipe, not a file")
         file = source.open("rb")
     except SbdqnError:
         raise

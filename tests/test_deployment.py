@@ -383,6 +383,21 @@ def test_several_threads_may_predict_at_once(network: str) -> None:
     assert wrong == []
 
 
+def test_networks_that_are_not_those_of_the_weights_are_never_made() -> None:
+    with zipfile.ZipFile(written(model_of(MlpPolicy((8,))))) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    parameters = json.loads(members["parameters.json"])
+    arguments = {"$dict": [["net_arch", {"$tuple": [10**6, 10**6]}]]}
+    parameters["policy"] = {"$spec": "networks.MlpPolicy", "arguments": arguments}
+    members["parameters.json"] = json.dumps(parameters).encode()
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    with pytest.raises(CheckpointError, match=r"they describe networks whose .* is of the shape"):
+        load_policy(changed)
+
+
 # Export -----------------------------------------------------------------------------------
 
 
