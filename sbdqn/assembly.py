@@ -123,10 +123,10 @@ def require_networks_of(
         CheckpointError: if a weight is missing, unknown or of another shape.
     """
     actions = discrete_actions(action_space)
+    # Specs may look at tensors of their own, so they are made where there are values.
+    policy, head = specs.resolve_policy(parameters), specs.resolve_head(parameters)
     with torch.device("meta"):  # of shapes without values
-        network = specs.resolve_policy(parameters).build(
-            observation_space, int(actions.n), specs.resolve_head(parameters)
-        )
+        network = policy.build(observation_space, int(actions.n), head)
     needed = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
     given = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in (*needed, *given):

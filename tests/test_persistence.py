@@ -45,6 +45,7 @@ from sbdqn.errors import (
     ReplayMemoryError,
     SpaceError,
 )
+from sbdqn.specs import HEADS
 from sbdqn.types import Row
 from tests.environments import AnyObsEnv, ChainEnv, CountingEnv
 
@@ -267,6 +268,15 @@ def test_every_parameter_survives(name: str, value: Any, monkeypatch: pytest.Mon
     assert loaded.get_params() == model.get_params()
     kept = loaded.get_params()[name]
     assert type(kept) in (type(value), int, float)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_may_be_named(head: str) -> None:
+    model, file = small(head=head), io.BytesIO()
+    model.save(file)
+    loaded = DQN.load(io.BytesIO(file.getvalue()), device="cpu")
+    assert loaded.get_params()["head"] == head
+    assert np.array_equal(loaded.q_values(OBSERVATIONS), model.q_values(OBSERVATIONS))
 
 
 def test_every_spec_of_the_library_has_a_description() -> None:
