@@ -1171,6 +1171,7 @@ class DQN:
         return {
             "data": self.trainer.data_state_dict(),
             "entropy": self._seeds.entropy,
+            "restarts": self._seeds.restarts,
             "prediction_rng": self._prediction_rng.bit_generator.state,
             "episodes": list(self.ep_info_buffer),
             "successes": list(self.ep_success_buffer),
@@ -1203,7 +1204,7 @@ class DQN:
         state = archive.state["run"]
         with fitting():
             self.trainer.load_data_state_dict(state["data"])
-        self._seeds = Seeds.of(state["entropy"])
+        self._seeds = Seeds.of(state["entropy"], state.get("restarts", ()))
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
         self.ep_info_buffer.extend(state["episodes"])
         self.ep_success_buffer.extend(state["successes"])

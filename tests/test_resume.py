@@ -335,6 +335,18 @@ def test_resumed_environments_do_not_repeat_the_first_episodes(tmp_path: Path) -
     assert later[0] not in first
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_saved_before_the_environments_began_anew_begins_so_too(
+    trusted: bool, tmp_path: Path
+) -> None:
+    model = small(env="CartPole-v1").learn(60)
+    model.save_checkpoint(tmp_path)
+    again = DQN.resume(tmp_path)
+    again.save_checkpoint(tmp_path)  # with no environments to copy
+    twice = DQN.resume(tmp_path, trusted=trusted)
+    assert_same_run(twice.learn(60), again.learn(60))
+
+
 class Trap(CountingEnv):
     """Unpickling it leaves a file behind."""
 
