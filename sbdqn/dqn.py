@@ -682,7 +682,8 @@ class DQN:
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only
                 Python can describe.
-            parameters: constructor parameters to use instead of the saved ones.
+            parameters: constructor parameters to use instead of the saved ones; `seed`
+                restarts every generator and, with it, the episodes.
 
         Raises:
             CheckpointError: as for `load`; `MissingFileError` if there is no
@@ -694,6 +695,8 @@ class DQN:
         model = cls._loaded(archive, env, device, trusted, parameters)
         with restoring():
             model._go_on(archive, trusted and env is None)
+        if "seed" in parameters:  # which the generators of the file have taken the place of
+            model.set_random_seed(parameters["seed"])
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:

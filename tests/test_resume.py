@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -345,6 +346,22 @@ def test_what_is_saved_before_the_environments_began_anew_begins_so_too(
     again.save_checkpoint(tmp_path)  # with no environments to copy
     twice = DQN.resume(tmp_path, trusted=trusted)
     assert_same_run(twice.learn(60), again.learn(60))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_another_seed_takes_the_place_of_every_generator(trusted: bool, tmp_path: Path) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    begun = []
+    for seed in (5, 6):
+        again = DQN.resume(tmp_path, trusted=trusted, seed=seed)
+        wanted = small(env="CartPole-v1", seed=seed)
+        assert again.learner.seed == wanted.learner.seed
+        for name in ("trainer.rng", "replay_buffer._rng", "_prediction_rng"):
+            states = [attrgetter(name)(each).bit_generator.state for each in (again, wanted)]
+            assert states[0] == states[1], name
+        again.learn(1, callback=lambda local, _: begun.append(local["obs"].tolist()))
+        wanted.learn(1, callback=lambda local, _: begun.append(local["obs"].tolist()))
+    assert begun[0] == begun[1] != begun[2] == begun[3]
 
 
 class Trap(CountingEnv):
