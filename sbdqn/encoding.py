@@ -79,6 +79,8 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, Tensor) and tensors is not None:
+        while path in tensors:  # as {"a.b": ...} and {"a": {"b": ...}}, or {1: ...} and {"1": ...}
+            path += "_"
         tensors[path] = value.detach()
         return {"$tensor": path}
     if type(value) is list:

@@ -110,3 +110,16 @@ def test_tensors_are_gathered_as_they_are() -> None:
     assert encode({"a": [given]}, tensors) == {"$dict": [["a", [{"$tensor": "a.0"}]]]}
     assert tensors["a.0"].data_ptr() == given.data_ptr()
     assert not tensors["a.0"].requires_grad
+
+
+def test_tensors_whose_paths_look_the_same_are_told_apart() -> None:
+    given = {"a.b": 0, "a": {"b": 1, "b_": 2}, "c": {1: 3, "1": 4}}
+
+    def mapped(value: Any, leaf: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: mapped(each, leaf) for key, each in value.items()}
+        return leaf(value)
+
+    tensors: dict[str, torch.Tensor] = {}
+    described = encode(mapped(given, torch.tensor), tensors)
+    assert mapped(decode(described, tensors), int) == given
