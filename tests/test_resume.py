@@ -587,6 +587,21 @@ class Counting(BaseCallback):
         self.count = state["count"]
 
 
+def test_what_a_callback_keeps_and_no_file_can_hold_is_named(tmp_path: Path) -> None:
+    callback = Counting()
+    callback.count = {1, 2}  # type: ignore[assignment]
+    model = small()
+    model.learn(1, callback=[lambda *_: True, EveryNTimesteps(1000, callback)])
+    with pytest.raises(CheckpointError) as caught:
+        model.save_checkpoint(tmp_path)
+    assert str(caught.value) == (
+        "the state cannot be saved: run.callbacks.callbacks.1.state.callback.state.count: set has "
+        "no description in JSON; what _state_dict of a callback gives must be of lists, tuples, "
+        "dicts, strings, numbers and tensors"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 class Repeating(CountingEnv):
     """Every episode is the first one."""
 
