@@ -447,6 +447,7 @@ class DQN:
             The model.
 
         Raises:
+            CheckpointError: if a callback does not take what a checkpoint keeps of it.
             ConfigurationError: if an argument is out of range, or the replay
                 does not fit into memory.
             NotReadyError: if the model has no environment, or nothing is left.
@@ -474,7 +475,8 @@ class DQN:
         self._open_log(tb_log_name, reset_num_timesteps)
         self._own_loop = None  # its episodes do not continue those of this call
         if self._callbacks_go_on and self._kept_by_callbacks is not None:
-            session.load_state_dict(self._kept_by_callbacks)
+            with restoring():
+                session.load_state_dict(self._kept_by_callbacks)
         self._callbacks_go_on = False
         self._session = session
         try:
@@ -1209,8 +1211,9 @@ class DQN:
             self.trainer.load_data_state_dict(state["data"])
         self._seeds = Seeds.of(state["entropy"], state.get("restarts", ()))
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
-        self.ep_info_buffer.extend(state["episodes"])
-        self.ep_success_buffer.extend(state["successes"])
+        for each in state["episodes"]:
+            self.ep_info_buffer.append({**each, "r": float(each["r"]), "l": int(each["l"])})
+        self.ep_success_buffer.extend(map(float, state["successes"]))
         # Copies: a view of the file would keep it on the disk after it is deleted.
         self._kept_by_callbacks = copy.deepcopy(state["callbacks"])
         self._callbacks_go_on = True

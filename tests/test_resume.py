@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -42,6 +44,7 @@ from sbdqn.errors import (
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.logger import Logger
 from sbdqn.memory import Memory
+from sbdqn.persistence import Archive, read_archive, write_archive
 from sbdqn.schedules import Linear
 from tests.callbacks.models import Memory as Output, small
 from tests.environments import CountingEnv, DictCountingEnv, PictureEnv
@@ -600,6 +603,66 @@ def test_what_a_callback_keeps_and_no_file_can_hold_is_named(tmp_path: Path) -> 
         "dicts, strings, numbers and tensors"
     )
     assert not list(tmp_path.iterdir())
+
+
+RUBBISH: dict[str, Any] = {
+    "callbacks": 5,
+    "callbacks.callbacks": 5,
+    "callbacks.log": [],
+    "callbacks.log.state.last": "x",
+    "callbacks.callbacks.0": 7,
+    "callbacks.callbacks.0.state": {},
+    "callbacks.callbacks.0.state.n_calls": "x",
+    "callbacks.callbacks.0.state.n_episodes": "x",
+    "callbacks.callbacks.1.state.returns": 7,
+    "callbacks.callbacks.2.state.last": {},
+    "callbacks.callbacks.2.state.written": [1],
+    "callbacks.callbacks.3.state.best_mean_reward": "x",
+    "callbacks.callbacks.3.state.evaluations_results": [1],
+    "callbacks.callbacks.3.state.callback.state.no_improvement_evals": None,
+    "episodes": [5],
+    "episodes.0": {"r": "x", "l": 1},
+    "successes": ["x"],
+}
+
+
+@pytest.fixture(scope="module")
+def kept_by_callbacks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Archive, Any]:
+    folder = tmp_path_factory.mktemp("kept")
+
+    def given() -> list[BaseCallback]:
+        return [
+            StopTrainingOnMaxEpisodes(1000),
+            StopTrainingWhenSolved(1e9),
+            CheckpointCallback(1000, folder / "models"),
+            EvalCallback(
+                "CartPole-v1",
+                callback_after_eval=StopTrainingOnNoModelImprovement(1000),
+                n_eval_episodes=1,
+                eval_freq=20,
+                verbose=0,
+            ),
+        ]
+
+    small(env="CartPole-v1").learn(60, callback=given()).save_checkpoint(folder)
+    return read_archive(checkpoints_in(folder)[0], "checkpoint"), given
+
+
+@pytest.mark.parametrize("place", [*RUBBISH, ""])
+def test_rubbish_that_callbacks_or_logs_would_go_on_with_is_a_checkpoint_error(
+    place: str, kept_by_callbacks: tuple[Archive, Any], tmp_path: Path
+) -> None:
+    archive, callbacks = kept_by_callbacks
+    state: Any = copy.deepcopy(archive.state)
+    *path, last = place.split(".")
+    part = state["run"]
+    for name in path:
+        part = part[int(name) if isinstance(part, list) else name]
+    if place:
+        part[int(last) if isinstance(part, list) else last] = RUBBISH[place]
+    write_archive(tmp_path / "rubbish.zip", "checkpoint", archive.parameters, state)
+    with pytest.raises(CheckpointError) if place else nullcontext():
+        DQN.resume(tmp_path / "rubbish.zip").learn(30, callback=callbacks())
 
 
 class Repeating(CountingEnv):

@@ -58,8 +58,8 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
         }
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.last_best_mean_reward = state["last_best_mean_reward"]
-        self.no_improvement_evals = state["no_improvement_evals"]
+        self.last_best_mean_reward = float(state["last_best_mean_reward"])
+        self.no_improvement_evals = int(state["no_improvement_evals"])
 
     def _on_step(self) -> bool:
         best = _evaluation_of(self).best_mean_reward
@@ -91,7 +91,7 @@ class StopTrainingOnMaxEpisodes(BaseCallback):
         return {"n_episodes": self.n_episodes}
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.n_episodes = state["n_episodes"]
+        self.n_episodes = int(state["n_episodes"])
 
     def _on_step(self) -> bool:
         self.n_episodes += len(self.locals["episodes"])
@@ -137,7 +137,7 @@ class StopTrainingWhenSolved(BaseCallback):
         return {"returns": self.returns, "solved_after": self.solved_after}
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.returns = state["returns"]
+        self.returns = list(map(float, state["returns"]))
         self.solved_after = state["solved_after"]
 
     def _on_step(self) -> bool:
