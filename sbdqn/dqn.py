@@ -43,6 +43,7 @@ from sbdqn.envs import (
 from sbdqn.errors import (
     CheckpointError,
     ConfigurationError,
+    MismatchError,
     NotReadyError,
     SbdqnError,
     SpaceError,
@@ -848,7 +849,8 @@ class DQN:
 
         Args:
             parameters: the state dicts, or the file.
-            exact_match: whether every state dict and every tensor must be there.
+            exact_match: whether every state dict and every tensor must be there, and a
+                file be of a model with the same kind of optimiser.
 
         Raises:
             ConfigurationError: if something is missing, unknown, or of another
@@ -886,6 +888,14 @@ class DQN:
         weights = {f"q_net.{name}": value for name, value in online.items()}
         weights |= {f"q_net_target.{name}": value for name, value in target.items()}
         state_dicts = {"policy": weights, "policy.optimizer": learner["optimizer"]}
+        mine, saved = type(self.learner.optimizer).__name__, learner["optimizer_class"]
+        if saved != mine:  # which torch would not notice before the next update
+            if exact_match:
+                raise MismatchError(
+                    f"the file holds the state of the optimiser {saved!r}, and this model has "
+                    f"{mine}; exact_match=False takes the weights over, and not that state"
+                )
+            del state_dicts["policy.optimizer"]
         with fitting():
             self.set_parameters(state_dicts, exact_match)
 

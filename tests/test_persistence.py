@@ -589,6 +589,20 @@ def test_another_optimiser_begins_afresh(saved: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "AdamW"])
+def test_the_state_of_another_optimiser_is_not_set(name: str, trained: DQN, saved: bytes) -> None:
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_class=name)
+    model = small(policy=policy).learn(30)
+    before = model.get_parameters()
+    with pytest.raises(MismatchError, match=f"the optimiser 'Adam', and this model has {name}"):
+        model.set_parameters(io.BytesIO(saved))
+    assert_equal(model.get_parameters(), before)
+    model.set_parameters(io.BytesIO(saved), exact_match=False)
+    assert_equal(model.get_parameters()["policy.optimizer"], before["policy.optimizer"])
+    assert_equal(model.get_parameters()["policy"], trained.get_parameters()["policy"])
+    model.learn(10)
+
+
 def test_an_optimiser_keeps_the_settings_given_to_load(saved: bytes) -> None:
     policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_kwargs={"eps": 0.5})
     loaded = DQN.load(io.BytesIO(saved), policy=policy)
