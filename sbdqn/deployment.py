@@ -85,6 +85,10 @@ def load_policy(
     parameters = {**archive.parameters, **objects, **chosen}
     place = specs.resolve_device({"device": device})
     with restoring():
+        if not any(name in objects or name in chosen for name in ("policy", "policy_kwargs")):
+            state = archive.state
+            both_spaces = (state["observation_space"], state["action_space"])
+            specs.require_networks_of(parameters, *both_spaces, state["learner"]["online"])
         return _built(archive, parameters, place, explores or is_read)
 
 

@@ -21,7 +21,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import from_sb3, logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
+from sbdqn.assembly import Parts, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
 from sbdqn.collector import Collector, Stepper
@@ -1283,7 +1283,7 @@ class DQN:
         self._spaces = (state["observation_space"], state["action_space"], n_envs)
         self._frames, self._learn_steps = frames, learn_steps
         if describes_networks:
-            require_networks_of(
+            specs.require_networks_of(
                 self._parameters, *self._spaces[:2], weights=state["learner"]["online"]
             )
         parts = self._built()
