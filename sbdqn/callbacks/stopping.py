@@ -123,6 +123,7 @@ class StopTrainingWhenSolved(BaseCallback):
         self.reward_threshold = reward_threshold
         self.window = window
         self.returns: list[float] = []
+        self._forgotten = 0  # episodes before those, of a run that was resumed
         self.solved_after: int | None = None
 
     def _init_callback(self) -> None:
@@ -134,9 +135,15 @@ class StopTrainingWhenSolved(BaseCallback):
             )
 
     def _state_dict(self) -> dict[str, Any]:
-        return {"returns": self.returns, "solved_after": self.solved_after}
+        recent = self.returns[-self.window :]
+        return {
+            "forgotten": self._forgotten + len(self.returns) - len(recent),
+            "returns": recent,
+            "solved_after": self.solved_after,
+        }
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._forgotten = int(state.get("forgotten", 0))
         self.returns = list(map(float, state["returns"]))
         self.solved_after = state["solved_after"]
 
@@ -147,7 +154,7 @@ class StopTrainingWhenSolved(BaseCallback):
             recent = self.returns[-self.window :]
             mean = sum(recent) / len(recent)
             if len(recent) == self.window and mean >= self.reward_threshold:
-                self.solved_after = len(self.returns) - self.window
+                self.solved_after = self._forgotten + len(self.returns) - self.window
                 if self.verbose >= 1:
                     print(f"Solved: mean return {mean:.2f} over {self.window} episodes")
                 return False
