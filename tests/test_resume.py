@@ -398,6 +398,14 @@ class MadeAgain(CountingEnv, EzPickle):
         EzPickle.__init__(self)
 
 
+class Inside(CountingEnv):
+    """Plays in another environment, which is no wrapper's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = [MadeAgain()]
+
+
 class Holding(CountingEnv):
     """Holds what cannot be pickled."""
 
@@ -412,6 +420,7 @@ class Holding(CountingEnv):
     [
         (MadeAgain, {}, "MadeAgain cannot be copied with its state"),
         (lambda: RecordEpisodeStatistics(MadeAgain()), {}, "MadeAgain cannot be copied"),
+        (Inside, {}, "MadeAgain cannot be copied with its state"),
         (Holding, {}, "they cannot be pickled: cannot pickle"),
         (CountingEnv, {"vectorization": "async"}, "they run in processes of their own"),
     ],
