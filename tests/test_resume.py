@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils import EzPickle
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics
 
 from sbdqn import DQN, MlpPolicy, recipes
@@ -458,6 +459,13 @@ def test_environments_given_as_objects_are_restored(tmp_path: Path) -> None:
         assert_same_run(again.learn(callback=SaveAt(tmp_path, 1000)), model)
         again.close()
         assert not again.get_params()["env"].unwrapped.__dict__.get("closed", False)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_episodes_that_end_in_other_modes_go_on(mode: AutoresetMode, tmp_path: Path) -> None:
+    env = gym.vector.SyncVectorEnv([CountingEnv] * 3, autoreset_mode=mode)
+    model = stopped(tmp_path, env=env, n_steps=3, replay="prioritized")
+    assert_same_run(DQN.resume(tmp_path, trusted=True).learn(callback=SaveAt(tmp_path, 999)), model)
 
 
 def test_a_callable_makes_further_environments_of_a_resumed_model(tmp_path: Path) -> None:
