@@ -93,7 +93,7 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
     if type(value) in _SPEC_NAMES:
         arguments = {field.name: getattr(value, field.name) for field in fields(value)}
         return {"$spec": _SPEC_NAMES[type(value)], "arguments": encode(arguments, tensors, path)}
-    return _encode_leaf(value)
+    return _encode_leaf(value, path)
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
@@ -175,7 +175,7 @@ def _encode_mapping(
     return {"$dict": pairs}
 
 
-def _encode_leaf(value: Any) -> Any:
+def _encode_leaf(value: Any, path: str) -> Any:
     if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return encode(value.item())  # a long double would be one again
     if isinstance(value, os.PathLike):
@@ -189,7 +189,8 @@ def _encode_leaf(value: Any) -> Any:
         for namespace, (module, base) in _TORCH_CLASSES.items():
             if issubclass(value, base) and getattr(module, name, None) is value:
                 return {"$torch": f"{namespace}.{name}"}
-    raise NotEncodableError(f"{type(value).__name__} has no description in JSON")
+    where = f"{path}: " if path else ""
+    raise NotEncodableError(f"{where}{type(value).__name__} has no description in JSON")
 
 
 def _decode_leaf(tag: str, value: Mapping[str, Any]) -> Any:

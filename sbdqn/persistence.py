@@ -88,7 +88,8 @@ def write_archive(
         environments: as they were pickled.
 
     Raises:
-        CheckpointError: if a parameter can be described in no way.
+        CheckpointError: if a parameter, or something in the state, can be described in
+            no way.
         FileAccessError: if the file cannot be written.
     """
     described: dict[str, Any] = {}
@@ -99,7 +100,13 @@ def write_archive(
         except NotEncodableError:
             objects[name] = value
     tensors: dict[str, Tensor] = {}
-    encoded_state = encode(dict(state), tensors)
+    try:
+        encoded_state = encode(dict(state), tensors)
+    except NotEncodableError as error:
+        raise CheckpointError(
+            f"the state cannot be saved: {error}; what _state_dict of a callback gives must be of "
+            f"lists, tuples, dicts, strings, numbers and tensors"
+        ) from error
     writer = TensorWriter(tensors)
     metadata = {"format": "sbdqn", "kind": kind, "format_version": FORMAT_VERSION}
     members = {

@@ -88,10 +88,10 @@ def shapes_of_network(
         action_space: of one action.
     """
     actions = discrete_actions(action_space)
+    # Specs may look at tensors of their own, so they are made where there are values.
+    policy, head = resolve_policy(parameters), resolve_head(parameters)
     with torch.device("meta"):  # of shapes without values
-        network = resolve_policy(parameters).build(
-            observation_space, int(actions.n), resolve_head(parameters)
-        )
+        network = policy.build(observation_space, int(actions.n), head)
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
 

@@ -31,6 +31,7 @@ from sbdqn.errors import (
 )
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
+from sbdqn.persistence import read_archive, write_archive
 from sbdqn.protocols import PolicySpec
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
@@ -179,6 +180,19 @@ def test_a_file_of_a_model_that_never_learned_explores_with_the_first_epsilon() 
     policy = load_policy(written(model_of(MlpPolicy((8,)))))
     chosen = policy.predict(np.zeros((3_000, 4)), deterministic=False)[0]
     assert np.bincount(chosen - START, minlength=3).min() > 900
+
+
+def test_networks_that_the_weights_do_not_fit_are_not_made() -> None:
+    saved = read_archive(written(model_of(MlpPolicy((8,)))), "model")
+    head = Quantile(10**12)
+    changes: list[dict[str, Any]] = [{"policy": MlpPolicy((10**9, 10**9))}, {"head": head}]
+    for change in changes:
+        file = io.BytesIO()
+        write_archive(file, "model", {**saved.parameters, **change}, saved.state)
+        with pytest.raises(CheckpointError, match="they describe networks whose"):
+            load_policy(file)
+    with pytest.raises(CheckpointError, match="they describe networks whose"):
+        load_policy(written(model_of(MlpPolicy((8,)))), head=head)
 
 
 # What it does without ---------------------------------------------------------------------

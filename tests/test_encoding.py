@@ -138,3 +138,16 @@ def test_a_number_that_python_has_no_type_for_has_no_description() -> None:
     assert encode(np.float32(0.5)) == 0.5
     with pytest.raises(NotEncodableError, match="longdouble has no description"):
         encode(np.longdouble(0.5))
+
+
+def test_tensors_whose_paths_look_the_same_are_told_apart() -> None:
+    given = {"a.b": 0, "a": {"b": 1, "b_": 2}, "c": {1: 3, "1": 4}}
+
+    def mapped(value: Any, leaf: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: mapped(each, leaf) for key, each in value.items()}
+        return leaf(value)
+
+    tensors: dict[str, torch.Tensor] = {}
+    described = encode(mapped(given, torch.tensor), tensors)
+    assert mapped(decode(described, tensors), int) == given

@@ -46,6 +46,7 @@ from sbdqn.errors import (
     ReplayMemoryError,
     SpaceError,
 )
+from sbdqn.specs import HEADS
 from sbdqn.types import Row
 from tests.environments import AnyObsEnv, ChainEnv, CountingEnv
 
@@ -269,6 +270,15 @@ def test_every_parameter_survives(name: str, value: Any, monkeypatch: pytest.Mon
     assert loaded.get_params() == model.get_params()
     kept = loaded.get_params()[name]
     assert type(kept) in (type(value), int, float)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_may_be_named(head: str) -> None:
+    model, file = small(head=head), io.BytesIO()
+    model.save(file)
+    loaded = DQN.load(io.BytesIO(file.getvalue()), device="cpu")
+    assert loaded.get_params()["head"] == head
+    assert np.array_equal(loaded.q_values(OBSERVATIONS), model.q_values(OBSERVATIONS))
 
 
 def test_every_spec_of_the_library_has_a_description() -> None:
@@ -592,6 +602,20 @@ def test_another_optimiser_begins_afresh(saved: bytes) -> None:
     np.testing.assert_array_equal(
         loaded.q_values(OBSERVATIONS), DQN.load(io.BytesIO(saved)).q_values(OBSERVATIONS)
     )
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "AdamW"])
+def test_the_state_of_another_optimiser_is_not_set(name: str, trained: DQN, saved: bytes) -> None:
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_class=name)
+    model = small(policy=policy).learn(30)
+    before = model.get_parameters()
+    with pytest.raises(MismatchError, match=f"the optimiser 'Adam', and this model has {name}"):
+        model.set_parameters(io.BytesIO(saved))
+    assert_equal(model.get_parameters(), before)
+    model.set_parameters(io.BytesIO(saved), exact_match=False)
+    assert_equal(model.get_parameters()["policy.optimizer"], before["policy.optimizer"])
+    assert_equal(model.get_parameters()["policy"], trained.get_parameters()["policy"])
+    model.learn(10)
 
 
 def test_an_optimiser_keeps_the_settings_given_to_load(saved: bytes) -> None:
