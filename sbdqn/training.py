@@ -401,8 +401,9 @@ class Trainer:
         ends = [following.tick - 1 for following in rounds[1:]]
         for due, end in zip(rounds, [*ends, self.num_timesteps], strict=True):
             yield from [before] * (due.updates - 1)
-            yield end
-            before = end
+            # Rounds that had to wait for something to learn from are of moments long gone.
+            before = max(before, end)
+            yield before
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
         """The rounds of updates that `transitions` more have made due."""
