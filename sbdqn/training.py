@@ -13,7 +13,7 @@ a run does not depend on how busy the machine is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -269,6 +269,8 @@ class Trainer:
             "episodes": self.episodes,
             "total_timesteps": self.total_timesteps,
             "settled": list(self.settled),
+            "period": self._cadence.period,
+            "unit": self._cadence.unit,
             "since_round": self._since_round,
             "episodes_since_round": self._episodes_since_round,
             "rng": self.rng.bit_generator.state,
@@ -283,6 +285,10 @@ class Trainer:
         self.settled = (int(before), int(after))
         self._since_round = int(state["since_round"])
         self._episodes_since_round = int(state["episodes_since_round"])
+        mine = self._cadence
+        period, unit = state.get("period", mine.period), state.get("unit", mine.unit)
+        self._cadence = replace(mine, period=period, unit=unit)
+        self.cadence = mine  # which may be another than that of the saved model
         self.rng.bit_generator.state = state["rng"]
 
     def data_state_dict(self) -> dict[str, Any]:

@@ -464,6 +464,16 @@ def test_parameters_may_change(tmp_path: Path) -> None:
         DQN.resume(tmp_path, speed=1)
 
 
+@pytest.mark.parametrize("train_freq", [4, (1, "episode")])
+def test_a_shorter_period_given_to_resume_does_not_make_up_for_a_longer_one(
+    train_freq: Any, tmp_path: Path
+) -> None:
+    small(train_freq=1000, gradient_steps=-1).learn(90).save_checkpoint(tmp_path)
+    changed = DQN.resume(tmp_path, trusted=True).set_params(train_freq=train_freq).learn(30)
+    assert 0 < changed._n_updates < 40
+    assert_same_run(DQN.resume(tmp_path, trusted=True, train_freq=train_freq).learn(30), changed)
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 def test_environments_are_made_as_resume_says(tmp_path: Path, trusted: bool) -> None:
     stopped(tmp_path, env="CartPole-v1")
