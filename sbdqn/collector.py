@@ -109,6 +109,11 @@ class Stepper:
         assert self._obs is not None
         return self._obs
 
+    @property
+    def first(self) -> BoolArray:
+        """(E,) whether `obs` begins an episode."""
+        return self._first
+
     def forget(self) -> None:
         """Drop the observations, so that the next use begins with a reset.
 
