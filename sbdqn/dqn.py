@@ -1201,6 +1201,7 @@ class DQN:
         return {
             "data": self.trainer.data_state_dict(),
             "entropy": self._seeds.entropy,
+            "env_key": list(self._seeds.env_key),
             "prediction_rng": self._prediction_rng.bit_generator.state,
             "episodes": list(self.ep_info_buffer),
             "successes": list(self.ep_success_buffer),
@@ -1233,7 +1234,8 @@ class DQN:
         state = archive.state["run"]
         with fitting():
             self.trainer.load_data_state_dict(state["data"])
-        self._seeds = Seeds.of(state["entropy"])
+        seeds = Seeds.of(state["entropy"])
+        self._seeds = seeds.with_env_key(state.get("env_key", seeds.env_key))
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
         self.ep_info_buffer.extend(state["episodes"])
         self.ep_success_buffer.extend(state["successes"])

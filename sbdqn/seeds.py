@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +29,18 @@ class Seeds(NamedTuple):
         entropy: Any = self.env.entropy  # which may be an integer of NumPy's, as it was given
         return int(entropy)
 
+    @property
+    def env_key(self) -> tuple[int, ...]:
+        """What tells the environments' seed from others of the same entropy."""
+        return tuple(map(int, self.env.spawn_key))
+
+    def with_env_key(self, key: Iterable[int]) -> Seeds:
+        """The same, but for environments whose `env_key` is this one."""
+        return self._replace(env=np.random.SeedSequence(self.env.entropy, spawn_key=tuple(key)))
+
     def after(self, num_timesteps: int) -> Seeds:
         """The same, but for environments that begin anew, and not as at first."""
-        own = np.random.SeedSequence(
-            self.env.entropy, spawn_key=(*self.env.spawn_key, num_timesteps)
-        )
-        return self._replace(env=own)
+        return self.with_env_key((*self.env_key, num_timesteps))
 
 
 def as_integer(seed: np.random.SeedSequence) -> int:

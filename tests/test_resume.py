@@ -337,6 +337,16 @@ def test_resumed_environments_do_not_repeat_the_first_episodes(tmp_path: Path) -
     assert later[0] not in first
 
 
+def test_a_checkpoint_of_a_resumed_model_that_made_no_step_leads_on_as_the_model(
+    tmp_path: Path,
+) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    model = DQN.resume(tmp_path)
+    model.save_checkpoint(tmp_path)
+    again = DQN.resume(tmp_path)
+    assert_same_run(again.learn(60), model.learn(60))
+
+
 class Trap(CountingEnv):
     """Unpickling it leaves a file behind."""
 
