@@ -693,8 +693,8 @@ class DQN:
 
         Args:
             path: the folder, for its newest checkpoint, or one of the files.
-            env: as for `load`; its episodes begin anew, as they do where `vectorization` or
-                `env_kwargs` are given.
+            env: as for `load`; its episodes begin anew, as they do where `vectorization`,
+                `env_kwargs` or `seed` are given.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only
@@ -718,6 +718,8 @@ class DQN:
         with restoring():
             asks_for_others = not {"vectorization", "env_kwargs"}.isdisjoint(parameters)
             model._go_on(archive, trusted, env is not None or asks_for_others)
+        if "seed" in parameters:
+            model.set_random_seed(parameters["seed"])
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:

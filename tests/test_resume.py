@@ -474,6 +474,16 @@ def test_parameters_may_change(tmp_path: Path) -> None:
         DQN.resume(tmp_path, speed=1)
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_seed_given_to_resume_is_that_of_all_that_draws(trusted: bool, tmp_path: Path) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    wanted = DQN.resume(tmp_path, trusted=trusted)
+    wanted.set_random_seed(5)
+    given = DQN.resume(tmp_path, trusted=trusted, seed=5)
+    assert given.get_params()["seed"] == 5
+    assert_same_run(given.learn(60), wanted.learn(60))
+
+
 @pytest.mark.parametrize("train_freq", [4, (1, "episode")])
 def test_a_shorter_period_given_to_resume_does_not_make_up_for_a_longer_one(
     train_freq: Any, tmp_path: Path
