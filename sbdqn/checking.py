@@ -22,7 +22,7 @@ from sbdqn.envs import (
     has_time_limit,
     make_vector_env,
 )
-from sbdqn.errors import add_note
+from sbdqn.errors import add_note, require_count
 from sbdqn.networks import MlpPolicy
 from sbdqn.networks.bodies import is_image
 from sbdqn.observations import flattened, parts_of
@@ -64,7 +64,8 @@ def check_env(
 
     Raises:
         SpaceError: if the spaces cannot be used, or an observation is not of its space.
-        ConfigurationError: if the environment cannot be made.
+        ConfigurationError: if the environment cannot be made, or `steps` is no integer of
+            at least 1.
         NonFiniteError: if a reward or an observation is NaN or infinite.
         Exception: what the environment raises; the findings so far are its notes.
 
@@ -72,6 +73,7 @@ def check_env(
         >>> check_env("CartPole-v1")
         []
     """
+    require_count("steps", steps)
     vector_env = make_vector_env(env, env_kwargs=env_kwargs)
     try:
         action_space = discrete_actions(vector_env.single_action_space)

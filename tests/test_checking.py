@@ -69,6 +69,12 @@ def test_last_observations_are_looked_at_in_every_mode(mode: AutoresetMode) -> N
     assert finding.startswith("an observation lies outside of Box")
 
 
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_who_plays_no_step_finds_nothing_out(steps: Any) -> None:
+    with pytest.raises(ConfigurationError, match="steps must be an integer of at least 1"):
+        check_env(Sound, steps=steps)
+
+
 def test_environments_of_the_users_stay_open() -> None:
     class Closing(Sound):
         closed = 0
