@@ -710,6 +710,18 @@ def test_callbacks_go_on_where_they_were(tmp_path: Path, caplog: pytest.LogCaptu
     assert third.count < 20
 
 
+def test_evaluations_with_a_seed_go_on_with_the_same_results(tmp_path: Path) -> None:
+    def evaluation() -> EvalCallback:
+        return EvalCallback("CartPole-v1", eval_freq=20, n_eval_episodes=2, seed=3, verbose=0)
+
+    whole, rest = evaluation(), evaluation()
+    small(env="CartPole-v1").learn(80, callback=[SaveAt(tmp_path, 50), whole])
+    again = DQN.resume(tmp_path, trusted=True)
+    again.learn(callback=[SaveAt(tmp_path, 1000), rest])
+    assert rest.evaluations_results == whole.evaluations_results
+    assert rest.evaluations_timesteps == [20, 40, 60, 80]
+
+
 def test_what_a_model_keeps_of_callbacks_does_not_change_with_them(tmp_path: Path) -> None:
     evaluation = EvalCallback(CountingEnv, eval_freq=20, verbose=0)
     model = small().learn(40, callback=evaluation)
