@@ -695,8 +695,8 @@ class DQN:
 
         Args:
             path: the folder, for its newest checkpoint, or one of the files.
-            env: as for `load`; its episodes begin anew, as they do where `vectorization` or
-                `env_kwargs` are given.
+            env: as for `load`; its episodes begin anew, as they do where `vectorization`,
+                `env_kwargs` or `seed` are given.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only

@@ -940,7 +940,7 @@ def test_a_senseless_description_is_reported(saved: bytes, description: Any) -> 
 
 COUNTERS = (
     *("num_timesteps", "episodes", "total_timesteps", "n_updates"),
-    *("since_round", "episodes_since_round", "seed"),
+    *("since_round", "episodes_since_round", "seed", "period"),
 )
 
 

@@ -514,6 +514,26 @@ def test_parameters_may_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trusted", [False, True])
+def test_a_seed_given_to_resume_is_that_of_all_that_draws(trusted: bool, tmp_path: Path) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    wanted = DQN.resume(tmp_path, trusted=trusted)
+    wanted.set_random_seed(5)
+    given = DQN.resume(tmp_path, trusted=trusted, seed=5)
+    assert given.get_params()["seed"] == 5
+    assert_same_run(given.learn(60), wanted.learn(60))
+
+
+@pytest.mark.parametrize("train_freq", [4, (1, "episode")])
+def test_a_shorter_period_given_to_resume_does_not_make_up_for_a_longer_one(
+    train_freq: Any, tmp_path: Path
+) -> None:
+    small(train_freq=1000, gradient_steps=-1).learn(90).save_checkpoint(tmp_path)
+    changed = DQN.resume(tmp_path, trusted=True).set_params(train_freq=train_freq).learn(30)
+    assert 0 < changed._n_updates < 40
+    assert_same_run(DQN.resume(tmp_path, trusted=True, train_freq=train_freq).learn(30), changed)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
 def test_environments_are_made_as_resume_says(tmp_path: Path, trusted: bool) -> None:
     stopped(tmp_path, env="CartPole-v1")
     kwargs = {"max_episode_steps": 3}
@@ -802,6 +822,18 @@ def test_callbacks_go_on_where_they_were(tmp_path: Path, caplog: pytest.LogCaptu
     third = Counting()
     again.learn(10, callback=third)
     assert third.count < 20
+
+
+def test_evaluations_with_a_seed_go_on_with_the_same_results(tmp_path: Path) -> None:
+    def evaluation() -> EvalCallback:
+        return EvalCallback("CartPole-v1", eval_freq=20, n_eval_episodes=2, seed=3, verbose=0)
+
+    whole, rest = evaluation(), evaluation()
+    small(env="CartPole-v1").learn(80, callback=[SaveAt(tmp_path, 50), whole])
+    again = DQN.resume(tmp_path, trusted=True)
+    again.learn(callback=[SaveAt(tmp_path, 1000), rest])
+    assert rest.evaluations_results == whole.evaluations_results
+    assert rest.evaluations_timesteps == [20, 40, 60, 80]
 
 
 def test_what_a_model_keeps_of_callbacks_does_not_change_with_them(tmp_path: Path) -> None:
