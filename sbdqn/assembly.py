@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Space
-from torch import Tensor
 
 from sbdqn import specs
 from sbdqn.envs import ObservationAdapter, discrete_actions, with_frames
-from sbdqn.errors import CheckpointError, ConfigurationError, ReplayMemoryError
+from sbdqn.errors import ConfigurationError, ReplayMemoryError
 from sbdqn.learner import Learner
 from sbdqn.memory import Memory
 from sbdqn.networks import seeded
@@ -104,38 +103,6 @@ def resolve_cadence(parameters: Mapping[str, Any]) -> Cadence:
         unit=unit,
         updates=parameters["gradient_steps"],
     )
-
-
-def require_networks_of(
-    parameters: Mapping[str, Any],
-    observation_space: Space[Any],
-    action_space: Space[Any],
-    weights: Mapping[str, Tensor],
-) -> None:
-    """Refuse weights of other networks than these, before any memory is taken for them.
-
-    Args:
-        parameters: of the estimator, all of them.
-        observation_space: of one observation.
-        action_space: of one action.
-        weights: of the online network.
-
-    Raises:
-        CheckpointError: if a weight is missing, unknown or of another shape.
-    """
-    actions = discrete_actions(action_space)
-    with torch.device("meta"):  # of shapes without values
-        network = specs.resolve_policy(parameters).build(
-            observation_space, int(actions.n), specs.resolve_head(parameters)
-        )
-    needed = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    given = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in (*needed, *given):
-        if needed.get(name) != given.get(name):
-            raise CheckpointError(
-                f"the file does not fit these parameters, or is damaged: they describe networks "
-                f"whose {name!r} is of the shape {needed.get(name)}, and it holds {given.get(name)}"
-            )
 
 
 def build_replay(

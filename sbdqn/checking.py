@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
+from sbdqn.collector import Stepper
 from sbdqn.envs import (
     EnvLike,
     FaultReporting,
@@ -20,10 +22,9 @@ from sbdqn.envs import (
     has_time_limit,
     make_vector_env,
 )
-from sbdqn.errors import add_note
+from sbdqn.errors import add_note, require_count
 from sbdqn.networks import MlpPolicy
 from sbdqn.networks.bodies import is_image
-from sbdqn.nonfinite import require_finite_observations, require_finite_rewards
 from sbdqn.observations import flattened, parts_of
 from sbdqn.protocols import PolicySpec
 
@@ -63,7 +64,8 @@ def check_env(
 
     Raises:
         SpaceError: if the spaces cannot be used, or an observation is not of its space.
-        ConfigurationError: if the environment cannot be made.
+        ConfigurationError: if the environment cannot be made, or `steps` is no integer of
+            at least 1.
         NonFiniteError: if a reward or an observation is NaN or infinite.
         Exception: what the environment raises; the findings so far are its notes.
 
@@ -71,6 +73,7 @@ def check_env(
         >>> check_env("CartPole-v1")
         []
     """
+    require_count("steps", steps)
     vector_env = make_vector_env(env, env_kwargs=env_kwargs)
     try:
         action_space = discrete_actions(vector_env.single_action_space)
@@ -79,7 +82,8 @@ def check_env(
         findings = [*_of_interface(vector_env, skip_render_check), *_of_images(space)]
         played = _Played(space)
         try:
-            played.play(FaultReporting(vector_env), action_space, steps, seed)
+            stepper = Stepper(FaultReporting(vector_env), deepcopy)
+            played.play(stepper, int(action_space.n), steps, seed)
         except Exception as error:
             for finding in findings:
                 add_note(error, finding)
@@ -172,18 +176,18 @@ class _Played:
         self._rewards: list[float] = []
         self._ended = 0
 
-    def play(self, env: FaultReporting, actions: spaces.Discrete, steps: int, seed: int) -> None:
+    def play(self, stepper: Stepper, n_actions: int, steps: int, seed: int) -> None:
         """Step at random."""
         rng = np.random.default_rng(seed)
-        obs, _ = env.reset(seed=seed)
-        self._look(env, obs, 0)
-        for step in range(1, steps + 1):
-            action = rng.integers(0, int(actions.n), env.num_envs) + int(actions.start)
-            obs, reward, terminated, truncated, _ = env.step(action)
-            require_finite_rewards(reward, step)
-            self._look(env, obs, step)
-            self._rewards += reward.tolist()
-            self._ended += int(np.count_nonzero(terminated | truncated))
+        stepper.reset(seed)
+        self._look(stepper.env, stepper.obs)
+        for _ in range(steps):
+            row, _ = stepper.step(rng.integers(0, n_actions, stepper.n_envs))
+            self._look(stepper.env, row.next_obs)
+            if stepper.obs is not row.next_obs:  # episodes ended, and others began
+                self._look(stepper.env, stepper.obs)
+            self._rewards += row.reward.tolist()
+            self._ended += int(np.count_nonzero(row.terminated | row.truncated))
 
     def findings(self, has_limit: bool) -> Iterator[str]:
         """What is likely to be a mistake."""
@@ -214,8 +218,7 @@ class _Played:
                 f"the environment is registered"
             )
 
-    def _look(self, env: FaultReporting, observations: Any, step: int) -> None:
-        require_finite_observations(observations, step)
+    def _look(self, env: VectorEnv[Any, Any, Any], observations: Any) -> None:
         for obs in iterate(env.observation_space, observations):
             if not self._outside and not self._space.contains(obs):
                 self._outside = (

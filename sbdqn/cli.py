@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from sbdqn import __version__, recipes
-from sbdqn.callbacks import BaseCallback, CheckpointCallback, ProgressBarCallback
+from sbdqn.callbacks import CheckpointCallback, ProgressBarCallback
 from sbdqn.deployment import load_policy
 from sbdqn.dqn import DQN
 from sbdqn.envs import has_time_limit
@@ -221,13 +221,13 @@ def _train(arguments: argparse.Namespace) -> None:
     before = model.num_timesteps
     timesteps = _timesteps(arguments, model)
     checkpoints = _checkpoints(arguments, output)
-    callbacks = [*_progress_bar(), *checkpoints]
+    progress_bar = _has_progress_bar()
     try:
         if arguments.resume is None:
             _build(model, parameters)
         print(f"Training for {timesteps:,} timesteps; Ctrl-C ends it early")
         started = time.perf_counter()
-        model.learn(timesteps, callbacks)
+        model.learn(timesteps, checkpoints, progress_bar=progress_bar)
         seconds = time.perf_counter() - started
         model.save(output)
         if model.num_timesteps - before < timesteps:  # the last one may be a long time ago
@@ -472,12 +472,13 @@ def _policy_for(space: Space[Any]) -> str:
     return POLICY
 
 
-def _progress_bar() -> list[BaseCallback]:
+def _has_progress_bar() -> bool:
     try:
-        return [ProgressBarCallback()]
+        ProgressBarCallback()
     except MissingDependencyError as error:
         print(f"No progress is shown: {error}")
-        return []
+        return False
+    return True
 
 
 def _play(model: DQN, episodes: int, seed: int | None) -> list[float]:

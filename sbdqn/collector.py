@@ -109,6 +109,11 @@ class Stepper:
         assert self._obs is not None
         return self._obs
 
+    @property
+    def first(self) -> BoolArray:
+        """(E,) whether `obs` begins an episode."""
+        return self._first
+
     def forget(self) -> None:
         """Drop the observations, so that the next use begins with a reset.
 
@@ -184,7 +189,8 @@ class Stepper:
         if self._some_reset:
             valid = ~self._resets_itself
             ended &= valid
-            self._reward_sum += reward * valid
+            # Not by a product with what is valid: where an action was ignored, NaN may come.
+            np.add(self._reward_sum, reward, out=self._reward_sum, where=valid)
             self._begun[self._resets_itself] += 1
         else:
             self._reward_sum += reward

@@ -31,6 +31,7 @@ from sbdqn.seeds import Seeds, as_integer
 from sbdqn.types import Clock, FloatArray
 
 _ACTING = ("policy", "policy_kwargs", "head")
+_NETWORKS = {"policy", "policy_kwargs"}
 
 
 def load_policy(
@@ -82,24 +83,32 @@ def load_policy(
     explores = "exploration" not in archive.objects
     is_read = trusted and bool(needed or not explores)
     objects = unpickle(archive) if is_read else {}
+    describes_networks = _NETWORKS.isdisjoint((*archive.objects, *chosen))
     parameters = {**archive.parameters, **objects, **chosen}
     place = specs.resolve_device({"device": device})
     with restoring():
-        return _built(archive, parameters, place, explores or is_read)
+        return _built(archive, parameters, place, explores or is_read, describes_networks)
 
 
 def _built(
-    archive: Archive, parameters: dict[str, Any], device: torch.device, explores: bool
+    archive: Archive,
+    parameters: dict[str, Any],
+    device: torch.device,
+    explores: bool,
+    describes_networks: bool,
 ) -> TrainedPolicy:
     for name in (*_ACTING, "loss", "seed", *(["exploration"] if explores else [])):
         CHECKS[name](name, parameters[name])
     state = archive.state
     seeds = Seeds.of(parameters["seed"])
     actions = discrete_actions(state["action_space"])
+    weights = state["learner"]["online"]
+    if describes_networks:
+        specs.require_networks_of(parameters, state["observation_space"], actions, weights)
     spec, head = specs.resolve_policy(parameters), specs.resolve_head(parameters)
     with seeded(as_integer(seeds.network), torch.device("cpu")):
         network = spec.build(state["observation_space"], int(actions.n), head).to(device)
-    network.load_state_dict(state["learner"]["online"])
+    network.load_state_dict(weights)
     network.requires_grad_(False)
     policy = Policy(state["observation_space"], actions, network, network, device)
     clocks = state["trainer"]

@@ -21,7 +21,7 @@ from gymnasium import Env, Space, spaces
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from sbdqn import from_sb3, logger as logging, reconfiguration, specs
-from sbdqn.assembly import Parts, build_parts, build_replay, require_networks_of
+from sbdqn.assembly import Parts, build_parts, build_replay
 from sbdqn.callbacks import LogInterval, MaybeCallback
 from sbdqn.checking import advice_before
 from sbdqn.checkpoint import keep_newest, newest_checkpoint, next_checkpoint
@@ -457,6 +457,7 @@ class DQN:
             The model.
 
         Raises:
+            CheckpointError: if a callback does not take what a checkpoint keeps of it.
             ConfigurationError: if an argument is out of range, or the replay
                 does not fit into memory.
             NotReadyError: if the model has no environment, or nothing is left.
@@ -488,7 +489,8 @@ class DQN:
         self._open_log(tb_log_name, reset_num_timesteps)
         self._own_loop = None  # its episodes do not continue those of this call
         if self._callbacks_go_on and self._kept_by_callbacks is not None:
-            session.load_state_dict(self._kept_by_callbacks)
+            with restoring():
+                session.load_state_dict(self._kept_by_callbacks)
         self._callbacks_go_on = False
         self._session = session
         try:
@@ -693,13 +695,14 @@ class DQN:
 
         Args:
             path: the folder, for its newest checkpoint, or one of the files.
-            env: as for `load`; its episodes begin anew, as they do where `vectorization` or
-                `env_kwargs` are given.
+            env: as for `load`; its episodes begin anew, as they do where `vectorization`,
+                `env_kwargs` or `seed` are given.
             device: where the networks go.
             trusted: whether Python objects in the file may be unpickled, which can
                 execute anything: the environments are, and parameters that only
                 Python can describe.
-            parameters: constructor parameters to use instead of the saved ones.
+            parameters: constructor parameters to use instead of the saved ones; `seed`
+                restarts every generator and, with it, the episodes.
 
         Raises:
             CheckpointError: as for `load`; `MissingFileError` if there is no
@@ -718,6 +721,8 @@ class DQN:
         with restoring():
             asks_for_others = not {"vectorization", "env_kwargs"}.isdisjoint(parameters)
             model._go_on(archive, trusted, env is not None or asks_for_others)
+        if "seed" in parameters:  # which the generators of the file have taken the place of
+            model.set_random_seed(parameters["seed"])
         return model
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -788,7 +793,9 @@ class DQN:
         needed = [name for name in archive.objects if name not in parameters]
         require_trust(needed, trusted)
         saved_env = archive.parameters.get("env")
-        if env is None and not trusted and isinstance(saved_env, str) and ":" in saved_env:
+        if saved_env is not None and not isinstance(saved_env, str):
+            raise CheckpointError(f"the file is damaged: its environment is {saved_env!r}")
+        if env is None and not trusted and saved_env is not None and ":" in saved_env:
             raise CheckpointError(
                 f"the environment of the file is {saved_env!r}, and making it imports a module; "
                 f"pass env, or, if you trust the file, trusted=True"
@@ -845,8 +852,11 @@ class DQN:
             model = cls(env=env, device=device, **archive.parameters)
         from_sb3.require_actions_from_zero(model.action_space)
         with restoring():
-            with from_sb3.in_environment_of(model.observation_space):
-                parts = model._built()
+            observations, actions = model.observation_space, model.action_space
+            with from_sb3.in_environment_of(observations):
+                shapes = specs.shapes_of_network(model._parameters, observations, actions)
+            archive.require_fit(shapes, observations)
+            parts = model._built()
             archive.fill(parts)
             model._learn_steps = archive.counts["_total_timesteps"] or None
             model._follow_parameters()
@@ -869,7 +879,8 @@ class DQN:
 
         Args:
             parameters: the state dicts, or the file.
-            exact_match: whether every state dict and every tensor must be there.
+            exact_match: whether every state dict and every tensor must be there, and a
+                file be of a model with the same kind of optimiser.
 
         Raises:
             ConfigurationError: if something is missing, unknown, or of another
@@ -907,6 +918,14 @@ class DQN:
         weights = {f"q_net.{name}": value for name, value in online.items()}
         weights |= {f"q_net_target.{name}": value for name, value in target.items()}
         state_dicts = {"policy": weights, "policy.optimizer": learner["optimizer"]}
+        mine, saved = type(self.learner.optimizer).__name__, learner["optimizer_class"]
+        if saved != mine:  # which torch would not notice before the next update
+            if exact_match:
+                raise MismatchError(
+                    f"the file holds the state of the optimiser {saved!r}, and this model has "
+                    f"{mine}; exact_match=False takes the weights over, and not that state"
+                )
+            del state_dicts["policy.optimizer"]
         with fitting():
             self.set_parameters(state_dicts, exact_match)
 
@@ -1201,6 +1220,7 @@ class DQN:
         return {
             "data": self.trainer.data_state_dict(),
             "entropy": self._seeds.entropy,
+            "restarts": self._seeds.restarts,
             "prediction_rng": self._prediction_rng.bit_generator.state,
             "episodes": list(self.ep_info_buffer),
             "successes": list(self.ep_success_buffer),
@@ -1233,10 +1253,11 @@ class DQN:
         state = archive.state["run"]
         with fitting():
             self.trainer.load_data_state_dict(state["data"])
-        self._seeds = Seeds.of(state["entropy"])
+        self._seeds = Seeds.of(state["entropy"], state.get("restarts", ()))
         self._prediction_rng.bit_generator.state = state["prediction_rng"]
-        self.ep_info_buffer.extend(state["episodes"])
-        self.ep_success_buffer.extend(state["successes"])
+        for each in state["episodes"]:
+            self.ep_info_buffer.append({**each, "r": float(each["r"]), "l": int(each["l"])})
+        self.ep_success_buffer.extend(map(float, state["successes"]))
         # Copies: a view of the file would keep it on the disk after it is deleted.
         self._kept_by_callbacks = copy.deepcopy(state["callbacks"])
         self._callbacks_go_on = True
@@ -1298,7 +1319,7 @@ class DQN:
         self._spaces = (state["observation_space"], state["action_space"], n_envs)
         self._frames, self._learn_steps = frames, learn_steps
         if describes_networks:
-            require_networks_of(
+            specs.require_networks_of(
                 self._parameters, *self._spaces[:2], weights=state["learner"]["online"]
             )
         parts = self._built()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ _TORCH_CLASSES = {
 }
 
 MOST_NUMBERS = 1 << 24  # in all boxes of a space
+_MOST_OF_ONE_HASH = 64  # keys of a dict; of -1 and -2 it is the same, and else seldom
 _SPACES = (
     spaces.Box,
     spaces.Discrete,
@@ -79,6 +80,8 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, Tensor) and tensors is not None:
+        while path in tensors:  # as of the keys 1 and "1", or of "a.b" and of "b" in "a"
+            path += "'"
         tensors[path] = value.detach()
         return {"$tensor": path}
     if type(value) is list:
@@ -90,7 +93,7 @@ def encode(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "")
     if type(value) in _SPEC_NAMES:
         arguments = {field.name: getattr(value, field.name) for field in fields(value)}
         return {"$spec": _SPEC_NAMES[type(value)], "arguments": encode(arguments, tensors, path)}
-    return _encode_leaf(value)
+    return _encode_leaf(value, path)
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
@@ -113,6 +116,7 @@ class _Decoder:
     def __init__(self, tensors: Mapping[str, Tensor] | None) -> None:
         self._tensors = tensors
         self._n_numbers = 0  # in boxes: a short description can be of any number
+        self._n_spaces = 0
 
     def decode(self, value: Any) -> Any:
         """The value."""
@@ -128,19 +132,37 @@ class _Decoder:
         if tag == "$tuple":
             return tuple(self.decode(value[tag]))
         if tag == "$dict":
-            return {self.decode(key): self.decode(each) for key, each in value[tag]}
+            return _dict([(self.decode(key), self.decode(each)) for key, each in value[tag]])
         if tag == "$spec":
             return SPECS[value[tag]](**self.decode(value["arguments"]))
         if tag == "$space":
-            return self._space(value[tag], self.decode(value["arguments"]))
+            return self._space(value[tag], value["arguments"])
         return _decode_leaf(tag, value)
 
-    def _space(self, name: str, arguments: dict[str, Any]) -> Space[Any]:
+    def _space(self, name: str, described: Any) -> Space[Any]:
+        n_before = self._n_spaces
+        arguments = self.decode(described)
+        self._n_spaces += 1
         if name == "Box":
-            self._n_numbers += math.prod(arguments["shape"])
-            if self._n_numbers > MOST_NUMBERS:
-                raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
+            self._count(math.prod(arguments["shape"]))
+        elif name == "Dict":
+            # Each part within is named by the way to it, which begins with one of these.
+            longest = max((len(str(key)) for key, _ in arguments["spaces"]), default=0)
+            self._count(longest * (self._n_spaces - n_before))
         return _decode_space(name, arguments)
+
+    def _count(self, numbers: int) -> None:
+        self._n_numbers += numbers
+        if self._n_numbers > MOST_NUMBERS:
+            raise CheckpointError(f"spaces of more than {MOST_NUMBERS} numbers are not loaded")
+
+
+def _dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    # To put many keys of one hash into a dict takes the square of their number.
+    equal = Counter(hash(key) for key, _ in pairs)
+    if max(equal.values(), default=0) > _MOST_OF_ONE_HASH:
+        raise CheckpointError("the archive is damaged: many keys have the same hash")
+    return dict(pairs)
 
 
 def _encode_mapping(
@@ -153,9 +175,9 @@ def _encode_mapping(
     return {"$dict": pairs}
 
 
-def _encode_leaf(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return encode(value.item())
+def _encode_leaf(value: Any, path: str) -> Any:
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
+        return encode(value.item())  # a long double would be one again
     if isinstance(value, os.PathLike):
         return {"$path": os.fspath(value)}
     if isinstance(value, torch.device):
@@ -167,7 +189,8 @@ def _encode_leaf(value: Any) -> Any:
         for namespace, (module, base) in _TORCH_CLASSES.items():
             if issubclass(value, base) and getattr(module, name, None) is value:
                 return {"$torch": f"{namespace}.{name}"}
-    raise NotEncodableError(f"{type(value).__name__} has no description in JSON")
+    where = f"{path}: " if path else ""
+    raise NotEncodableError(f"{where}{type(value).__name__} has no description in JSON")
 
 
 def _decode_leaf(tag: str, value: Mapping[str, Any]) -> Any:

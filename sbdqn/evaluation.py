@@ -184,16 +184,14 @@ def _play(
     shares = [(n_episodes + index) // n_envs for index in range(n_envs)]
     episodes: list[Episode] = []
     state = None
-    starts = np.ones(n_envs, dtype=np.bool_)
     stepper.reset(seed)
     while any(shares):
-        actions, state = model.predict(stepper.obs, state, starts, deterministic)
+        actions, state = model.predict(stepper.obs, state, stepper.first, deterministic)
         row, ended = stepper.step(actions_in(actions, action_space))
-        starts = row.terminated | row.truncated
         if callback is not None:
             step = {
                 "rewards": row.reward,
-                "dones": starts,
+                "dones": row.terminated | row.truncated,
                 "infos": split_infos(stepper.infos, n_envs),
                 "actions": actions,
                 "observations": row.obs,

@@ -52,12 +52,24 @@ class SB3Model(NamedTuple):
     optimizer: tuple[str, list[dict[str, Any]]]
     counts: dict[str, int]
 
+    def require_fit(self, shapes: Mapping[str, tuple[int, ...]], space: Space[Any]) -> None:
+        """Refuse weights of another network, before any memory is taken for it.
+
+        Args:
+            shapes: of a network's weights in the environment, by their names.
+            space: of its observations.
+
+        Raises:
+            CheckpointError: if a weight is missing, unknown or of another shape.
+        """
+        for weights in (self.target, self.online):
+            _require_fit(shapes, weights, space)
+
     def fill(self, parts: Parts) -> None:
         """Give networks, optimiser and clocks the state of the model."""
         learner, trainer = parts.learner, parts.trainer
         networks = {learner.target: self.target, learner.online: self.online}  # one, or two
         for network, weights in networks.items():
-            _require_fit(dict(network.state_dict()), weights, parts.policy.observation_space)
             network.load_state_dict(weights)
         name, accumulated = self.optimizer
         if accumulated and name == type(learner.optimizer).__name__:
@@ -237,9 +249,8 @@ def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, int | None]) -> 
 
 
 def _require_fit(
-    mine: Mapping[str, Tensor], weights: Mapping[str, Tensor], space: Space[Any]
+    shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], space: Space[Any]
 ) -> None:
-    shapes = {name: tuple(each.shape) for name, each in mine.items()}
     given = {name: tuple(each.shape) for name, each in weights.items()}
     if shapes != given:
         differing = sorted(

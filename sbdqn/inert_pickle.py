@@ -151,8 +151,9 @@ class _Machine:
 
     def _update(self, items: list[Any]) -> None:
         keys, values = items[::2], items[1::2]
-        for key in keys:  # to hash a nested key could take for ever
-            _of((str, int), key)
+        for key in keys:  # to hash a nested key could take for ever, and so could equal hashes
+            if not isinstance(key, str) and abs(_of(int, key)) >= 1 << 32:
+                raise ValueError("a key that is too large")
         _of(dict, self.stack[-1]).update(zip(keys, values, strict=True))
 
     def _described(self, function: Any, arguments: tuple[Any, ...]) -> Any:

@@ -88,7 +88,8 @@ def write_archive(
         environments: as they were pickled.
 
     Raises:
-        CheckpointError: if a parameter can be described in no way.
+        CheckpointError: if a parameter, or something in the state, can be described in
+            no way.
         FileAccessError: if the file cannot be written.
     """
     described: dict[str, Any] = {}
@@ -99,7 +100,13 @@ def write_archive(
         except NotEncodableError:
             objects[name] = value
     tensors: dict[str, Tensor] = {}
-    encoded_state = encode(dict(state), tensors)
+    try:
+        encoded_state = encode(dict(state), tensors)
+    except NotEncodableError as error:
+        raise CheckpointError(
+            f"the state cannot be saved: {error}; what _state_dict of a callback gives must be of "
+            f"lists, tuples, dicts, strings, numbers and tensors"
+        ) from error
     writer = TensorWriter(tensors)
     metadata = {"format": "sbdqn", "kind": kind, "format_version": FORMAT_VERSION}
     members = {
@@ -142,9 +149,8 @@ def read_archive(path: PathOrFile, kind: str, mapped: bool = False) -> Archive:
             members.require_sound()
             is_file = isinstance(path, (str, os.PathLike))
             tensors = members.tensors(mapped=mapped and is_file)
-            parameters = {
-                name: decode(value) for name, value in members.json("parameters.json").items()
-            }
+            described = list(members.json("parameters.json").items())
+            parameters = decode({"$dict": described})  # at once: large spaces are added up
             state = decode(members.json("state.json"), tensors)
             pickled = [
                 members.content(name) if name in members else b""
@@ -303,6 +309,8 @@ def source_of(path: PathOrFile) -> Iterator[IO[bytes]]:
             raise MissingFileError(f"there is no file {source}")
         if not source.exists() or source.is_dir():
             raise FileAccessError(f"{given} is a folder; name the file in it")
+        if not source.is_file():  # a pipe without a writer would never be opened
+            raise FileAccessError(f"{source} is a device or a pipe, not a file")
         file = source.open("rb")
     except SbdqnError:
         raise

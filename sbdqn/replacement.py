@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ if sys.platform != "win32":
     import fcntl
 
 _MARK = "sbdqn-"  # in the names of temporary files
-_RANDOM = "[a-z0-9_]{8}"  # how `tempfile` ends them
+_RANDOM = "[a-z0-9_]{8}"  # how they end; earlier versions took more letters
 
 
 @contextmanager
@@ -38,9 +38,6 @@ def complete_or_absent(final: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             os.replace(temporary, final)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -63,19 +60,27 @@ def _temporary(final: Path) -> Iterator[tuple[int, Path]]:
         descriptor, name = _make_temporary(final)
         lock = os.dup(descriptor)  # the file will be closed before it is renamed
         try:
-            with suppress(OSError):  # where nobody can lock, nobody removes
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # others may read it, and keep the lock for ever
+                name.unlink(missing_ok=True)
+            except OSError:  # where nobody can lock, nobody removes
+                pass
             if name.exists():
                 yield descriptor, name
                 return
-            os.close(descriptor)  # removed by somebody who was faster than the lock
+            os.close(descriptor)  # somebody was faster with the lock
         finally:
             os.close(lock)
 
 
 def _make_temporary(final: Path) -> tuple[int, Path]:
-    descriptor, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.{_MARK}")
-    return descriptor, Path(name)
+    # `tempfile` lets nobody else read its files, and to ask for the umask is to change it.
+    name = final.with_name(f".{final.name}.{_MARK}{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    if sys.platform == "win32":
+        flags |= os.O_BINARY
+    return os.open(name, flags, 0o666), name
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
@@ -93,9 +98,14 @@ def remove_abandoned(folder: Path, pattern: str) -> None:
         names = os.listdir(folder)
     for name in filter(temporary.fullmatch, names):
         # It may be somebody else's, or somebody else may have removed it.
-        with suppress(OSError), open(folder / name, "rb") as file:
+        with suppress(OSError), open(folder / name, "rb", opener=_without_waiting) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(folder / name)
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open it; a pipe that somebody left there would make others wait for its writer."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _sync(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +19,28 @@ class Seeds(NamedTuple):
     learner: np.random.SeedSequence
 
     @classmethod
-    def of(cls, seed: int | None) -> Seeds:
-        """The seeds that one number stands for; unpredictable ones for None."""
-        return cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
+    def of(cls, seed: int | None, restarts: Sequence[int] = ()) -> Seeds:
+        """The seeds that one number stands for; unpredictable ones for None.
+
+        Args:
+            seed: the number.
+            restarts: timesteps at which environments began anew, one `after` for each.
+        """
+        seeds = cls(*np.random.SeedSequence(seed).spawn(len(cls._fields)))
+        for num_timesteps in restarts:
+            seeds = seeds.after(num_timesteps)
+        return seeds
 
     @property
     def entropy(self) -> int:
         """The number that they stand for, where none was given too."""
         entropy: Any = self.env.entropy  # which may be an integer of NumPy's, as it was given
         return int(entropy)
+
+    @property
+    def restarts(self) -> list[int]:
+        """The timesteps of every `after` that led here."""
+        return list(self.env.spawn_key[1:])
 
     def after(self, num_timesteps: int) -> Seeds:
         """The same, but for environments that begin anew, and not as at first."""

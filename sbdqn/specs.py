@@ -8,10 +8,13 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import torch
+from gymnasium import Space
+from torch import Tensor
 
 from sbdqn import exploration, networks
 from sbdqn.encoding import SPECS
-from sbdqn.errors import ConfigurationError
+from sbdqn.envs import discrete_actions
+from sbdqn.errors import CheckpointError, ConfigurationError
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 from sbdqn.schedules import Constant, Linear, OfProgress
 
@@ -72,6 +75,51 @@ def resolve_head(parameters: Mapping[str, Any]) -> Head:
     if not isinstance(head, str):
         return head
     return HEADS[head](parameters["loss"]) if head == "scalar" else HEADS[head]()
+
+
+def shapes_of_network(
+    parameters: Mapping[str, Any], observation_space: Space[Any], action_space: Space[Any]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's weights by their names; no memory is taken for them.
+
+    Args:
+        parameters: of the estimator, all of them.
+        observation_space: of one observation.
+        action_space: of one action.
+    """
+    actions = discrete_actions(action_space)
+    # Specs may look at tensors of their own, so they are made where there are values.
+    policy, head = resolve_policy(parameters), resolve_head(parameters)
+    with torch.device("meta"):  # of shapes without values
+        network = policy.build(observation_space, int(actions.n), head)
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def require_networks_of(
+    parameters: Mapping[str, Any],
+    observation_space: Space[Any],
+    action_space: Space[Any],
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Refuse weights of other networks than these, before any memory is taken for them.
+
+    Args:
+        parameters: of the estimator, all of them.
+        observation_space: of one observation.
+        action_space: of one action.
+        weights: of the online network.
+
+    Raises:
+        CheckpointError: if a weight is missing, unknown or of another shape.
+    """
+    needed = shapes_of_network(parameters, observation_space, action_space)
+    given = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in (*needed, *given):
+        if needed.get(name) != given.get(name):
+            raise CheckpointError(
+                f"the file does not fit these parameters, or is damaged: they describe networks "
+                f"whose {name!r} is of the shape {needed.get(name)}, and it holds {given.get(name)}"
+            )
 
 
 def resolve_backup(parameters: Mapping[str, Any]) -> Backup:

@@ -35,6 +35,8 @@ _DTYPES = {
     "ComplexDoubleStorage": torch.complex128,
 }
 
+_MOST_AXES = 64  # that torch has; the product of many sizes takes long
+
 
 def read_torch_file(content: bytes) -> Any:
     """The dicts, lists, tuples, numbers, texts and tensors of a file of `torch.save`.
@@ -124,7 +126,8 @@ def _tensor(function: Any, arguments: tuple[Any, ...]) -> Tensor:
 
 def _view(storage: Tensor, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> Tensor:
     numbers = (offset, *shape, *strides)
-    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+    are_sizes = all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+    if not are_sizes or len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise ValueError("a tensor of no possible shape")
     n_elements = math.prod(shape)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))

@@ -13,13 +13,13 @@ a run does not depend on how busy the machine is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from sbdqn.collector import Collector
-from sbdqn.errors import NonFiniteError, NotReadyError
+from sbdqn.errors import NonFiniteError, NotReadyError, require, require_count
 from sbdqn.learner import Learner
 from sbdqn.nonfinite import NonFinite
 from sbdqn.protocols import AheadReplay, Exploration, Replay, Schedule, ahead, value_at
@@ -269,6 +269,8 @@ class Trainer:
             "episodes": self.episodes,
             "total_timesteps": self.total_timesteps,
             "settled": list(self.settled),
+            "period": self._cadence.period,
+            "unit": self._cadence.unit,
             "since_round": self._since_round,
             "episodes_since_round": self._episodes_since_round,
             "rng": self.rng.bit_generator.state,
@@ -283,6 +285,12 @@ class Trainer:
         self.settled = (int(before), int(after))
         self._since_round = int(state["since_round"])
         self._episodes_since_round = int(state["episodes_since_round"])
+        mine = self._cadence
+        period, unit = state.get("period", mine.period), state.get("unit", mine.unit)
+        require_count("period", period)
+        require(unit in ("step", "episode"), "unit", unit, "'step' or 'episode'")
+        self._cadence = replace(mine, period=period, unit=unit)
+        self.cadence = mine  # which may be another than that of the saved model
         self.rng.bit_generator.state = state["rng"]
 
     def data_state_dict(self) -> dict[str, Any]:
@@ -401,8 +409,9 @@ class Trainer:
         ends = [following.tick - 1 for following in rounds[1:]]
         for due, end in zip(rounds, [*ends, self.num_timesteps], strict=True):
             yield from [before] * (due.updates - 1)
-            yield end
-            before = end
+            # Rounds that had to wait for something to learn from are of moments long gone.
+            before = max(before, end)
+            yield before
 
     def _rounds_due(self, transitions: int, episodes: int) -> list[Round]:
         """The rounds of updates that `transitions` more have made due."""

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import sbdqn
 from sbdqn import DQN, CnnPolicy, MlpPolicy, check_env
@@ -53,6 +53,26 @@ def test_nothing_is_found_in_sound_environments(env_id: str) -> None:
     assert check_env(lambda: gym.make(env_id), steps=20) == []
     assert check_env(SyncVectorEnv([lambda: gym.make(env_id)] * 2), steps=20) == []
     assert check_env(Sound) == []
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_last_observations_are_looked_at_in_every_mode(mode: AutoresetMode) -> None:
+    class Leaving(Sound):
+        def observation(self) -> Any:
+            return np.full(3, 2.0 if self.steps == self.length else 0.5, np.float32)
+
+    def found(env: type[Sound]) -> list[str]:
+        return check_env(SyncVectorEnv([env] * 2, autoreset_mode=mode), steps=12)
+
+    assert found(Sound) == []
+    (finding,) = found(Leaving)
+    assert finding.startswith("an observation lies outside of Box")
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_who_plays_no_step_finds_nothing_out(steps: Any) -> None:
+    with pytest.raises(ConfigurationError, match="steps must be an integer of at least 1"):
+        check_env(Sound, steps=steps)
 
 
 def test_environments_of_the_users_stay_open() -> None:

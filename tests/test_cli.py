@@ -323,6 +323,18 @@ def test_a_run_that_was_killed_is_finished_as_if_it_had_not_been(
     assert DQN.load("more.zip").num_timesteps == 210
 
 
+def test_a_run_is_resumed_with_its_checkpoints_where_no_progress_is_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = ["train", "CartPole-v1", "--timesteps", "100", *SMALL]
+    assert main([*begin, "--checkpoint-every", "60", "--output", "whole.zip"]) == 0
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    resume = ["train", "--resume", "whole_checkpoints", "--trusted", "--checkpoint-every", "20"]
+    assert main(resume) == 0
+    assert "begins anew" not in caplog.text
+    assert DQN.load("whole.zip").num_timesteps == 100
+
+
 def test_a_run_that_was_complete_needs_a_number_of_timesteps(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from sbdqn.errors import NonFiniteError
 from sbdqn.exploration import EpsilonGreedy, Greedy
 from sbdqn.heads import Scalar
 from sbdqn.networks import MlpPolicy
+from sbdqn.nonfinite import NonFinite
 from sbdqn.protocols import Background
 from sbdqn.types import Clock, Episode, Purpose, Row
 from tests.environments import CountingEnv
@@ -596,6 +597,24 @@ def test_a_step_in_halves_is_the_same_step(mode: AutoresetMode) -> None:
         assert episodes == its_episodes
         for mine, theirs in zip(row, its_row, strict=True):
             assert mine.tolist() == theirs.tolist()
+
+
+def test_a_tolerated_nan_of_a_step_that_resets_is_in_no_return() -> None:
+    class Silent(VectorWrapper):  # type: ignore[type-arg]  # not generic before gymnasium 1.3
+        def step(self, actions: Any) -> Any:
+            obs, reward, *others = self.env.step(actions)
+            return obs, np.where(obs[:, 2] == 0, np.nan, reward), *others
+
+    env: Any = Silent(SyncVectorEnv([CountingEnv, lambda: CountingEnv(1)]))
+    stored = ObservationAdapter(env.single_observation_space).stored
+    stepper = Stepper(env, stored, nonfinite=NonFinite("ignore"))
+    stepper.reset()
+    for mine, theirs in zip(
+        transitions(stepper, 20)[1],
+        transitions(counting(AutoresetMode.NEXT_STEP, 2), 20)[1],
+        strict=True,
+    ):
+        assert mine == theirs
 
 
 def test_what_is_sent_is_the_environments_name_for_an_action() -> None:

@@ -31,6 +31,7 @@ from sbdqn.errors import (
 )
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.heads import Categorical, ImplicitQuantile, Quantile, Scalar
+from sbdqn.persistence import read_archive, write_archive
 from sbdqn.protocols import PolicySpec
 from sbdqn.replay import Uniform
 from sbdqn.schedules import Linear
@@ -179,6 +180,19 @@ def test_a_file_of_a_model_that_never_learned_explores_with_the_first_epsilon() 
     policy = load_policy(written(model_of(MlpPolicy((8,)))))
     chosen = policy.predict(np.zeros((3_000, 4)), deterministic=False)[0]
     assert np.bincount(chosen - START, minlength=3).min() > 900
+
+
+def test_networks_that_the_weights_do_not_fit_are_not_made() -> None:
+    saved = read_archive(written(model_of(MlpPolicy((8,)))), "model")
+    head = Quantile(10**12)
+    changes: list[dict[str, Any]] = [{"policy": MlpPolicy((10**9, 10**9))}, {"head": head}]
+    for change in changes:
+        file = io.BytesIO()
+        write_archive(file, "model", {**saved.parameters, **change}, saved.state)
+        with pytest.raises(CheckpointError, match="they describe networks whose"):
+            load_policy(file)
+    with pytest.raises(CheckpointError, match="they describe networks whose"):
+        load_policy(written(model_of(MlpPolicy((8,)))), head=head)
 
 
 # What it does without ---------------------------------------------------------------------
@@ -381,6 +395,21 @@ def test_several_threads_may_predict_at_once(network: str) -> None:
     assert len(said) == 640
     wrong = [index for index, q in said if not np.allclose(q, expected[index], atol=1e-5)]
     assert wrong == []
+
+
+def test_networks_that_are_not_those_of_the_weights_are_never_made() -> None:
+    with zipfile.ZipFile(written(model_of(MlpPolicy((8,))))) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    parameters = json.loads(members["parameters.json"])
+    arguments = {"$dict": [["net_arch", {"$tuple": [10**6, 10**6]}]]}
+    parameters["policy"] = {"$spec": "networks.MlpPolicy", "arguments": arguments}
+    members["parameters.json"] = json.dumps(parameters).encode()
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    with pytest.raises(CheckpointError, match=r"they describe networks whose .* is of the shape"):
+        load_policy(changed)
 
 
 # Export -----------------------------------------------------------------------------------

@@ -110,3 +110,44 @@ def test_tensors_are_gathered_as_they_are() -> None:
     assert encode({"a": [given]}, tensors) == {"$dict": [["a", [{"$tensor": "a.0"}]]]}
     assert tensors["a.0"].data_ptr() == given.data_ptr()
     assert not tensors["a.0"].requires_grad
+
+
+def test_tensors_whose_ways_read_the_same_are_kept_apart() -> None:
+    one, two, three, four = torch.arange(4.0)
+    tensors: dict[str, torch.Tensor] = {}
+    given = {1: one, "1": two, "a.b": three, "a": {"b": four}}
+    assert decode(encode(given, tensors), tensors) == given
+
+
+def test_keys_of_one_hash_cost_no_time() -> None:
+    colliding = [[number * (2**61 - 1), 0] for number in range(50_000)]  # 16 s to compare them
+    with pytest.raises(CheckpointError, match="many keys have the same hash"):
+        decode({"$dict": colliding})
+    given = dict.fromkeys([*range(-1000, 1000), *map(str, range(100)), 0.5, (1, 2), None])
+    assert decode(encode(given)) == given
+
+
+def test_long_names_of_many_parts_are_not_repeated_without_a_bound() -> None:
+    inner = spaces.Dict({str(number): spaces.Discrete(2) for number in range(100)})
+    assert decode(encode(spaces.Dict({"a" * 1000: inner}))) == spaces.Dict({"a" * 1000: inner})
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        decode(encode(spaces.Dict({"a" * 200_000: inner})))
+
+
+def test_a_number_that_python_has_no_type_for_has_no_description() -> None:
+    assert encode(np.float32(0.5)) == 0.5
+    with pytest.raises(NotEncodableError, match="longdouble has no description"):
+        encode(np.longdouble(0.5))
+
+
+def test_tensors_whose_paths_look_the_same_are_told_apart() -> None:
+    given = {"a.b": 0, "a": {"b": 1, "b_": 2}, "c": {1: 3, "1": 4}}
+
+    def mapped(value: Any, leaf: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: mapped(each, leaf) for key, each in value.items()}
+        return leaf(value)
+
+    tensors: dict[str, torch.Tensor] = {}
+    described = encode(mapped(given, torch.tensor), tensors)
+    assert mapped(decode(described, tensors), int) == given

@@ -140,9 +140,16 @@ def test_the_predictor_gets_its_state_and_the_starts_of_episodes_back() -> None:
     model = Always()
     evaluate_policy(model, CountingEnv(), 2, deterministic=False)
     # An episode of one step, the step that resets, an episode of four.
-    assert model.starts == [[True], [True], [False], [False], [False], [False]]
+    assert model.starts == [[True], [False], [True], [False], [False], [False]]
     assert model.states == [None, 1, 2, 3, 4, 5]
     assert model.deterministic == {False}
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_an_episode_starts_where_the_one_before_ends_without_a_step_between(mode: Any) -> None:
+    model = Always()
+    evaluate_policy(model, counting(1, mode), 2)
+    assert model.starts == [[True], [True], [False], [False], [False]]
 
 
 def test_a_greedy_and_an_exploring_evaluation_differ() -> None:

@@ -426,6 +426,21 @@ def test_an_environment_of_other_observations_is_refused(
         read(tmp_path / "model", asked)
 
 
+def test_networks_that_are_not_those_of_the_weights_are_never_made(plain: Path) -> None:
+    def claiming(name: str, content: bytes) -> bytes:
+        if name != "policy.pth":
+            return content
+        state = torch.load(io.BytesIO(content))
+        for layer, width in enumerate((10**7, 10**7, 3)):  # 400 TB
+            state[f"q_net.q_net.{2 * layer}.weight"] = torch.empty(width, 0)
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+    with pytest.raises(CheckpointError, match="do not fit an environment"):
+        read(rewritten(plain, claiming))
+
+
 def test_an_environment_of_other_actions_is_refused(plain: Path) -> None:
     with pytest.raises(CheckpointError, match=r"output.linear.weight \(3, 8\) instead of \(4, 8\)"):
         DQN.from_sb3(plain, RandomEnv(VECTOR, n=4))

@@ -114,6 +114,15 @@ def test_doubling_references_cost_no_time() -> None:
         read_pickle(b"\x80\x02}" + doubling + b"Ns.")
 
 
+def test_keys_of_one_hash_cost_no_time() -> None:
+    keys = b"".join(  # 50,000 of them took 15 s
+        b"\x8a\x10" + (number * (2**61 - 1)).to_bytes(16, "little") + b"N"
+        for number in range(50_000)
+    )
+    with pytest.raises(CheckpointError, match="a key that is too large"):
+        read_pickle(b"\x80\x02}(" + keys + b"u.")
+
+
 def test_deep_nesting_costs_no_stack() -> None:
     deep = read_pickle(b"\x80\x02)" + b"\x85" * 100_000 + b".")
     depth = 0

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import struct
-import tempfile
+import sys
 import threading
 import warnings
 import zipfile
@@ -31,6 +31,7 @@ from sbdqn import (
     exploration,
     heads,
     persistence,
+    replacement,
     replay,
     schedules,
 )
@@ -45,6 +46,7 @@ from sbdqn.errors import (
     ReplayMemoryError,
     SpaceError,
 )
+from sbdqn.specs import HEADS
 from sbdqn.types import Row
 from tests.environments import AnyObsEnv, ChainEnv, CountingEnv
 
@@ -270,6 +272,15 @@ def test_every_parameter_survives(name: str, value: Any, monkeypatch: pytest.Mon
     assert type(kept) in (type(value), int, float)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_may_be_named(head: str) -> None:
+    model, file = small(head=head), io.BytesIO()
+    model.save(file)
+    loaded = DQN.load(io.BytesIO(file.getvalue()), device="cpu")
+    assert loaded.get_params()["head"] == head
+    assert np.array_equal(loaded.q_values(OBSERVATIONS), model.q_values(OBSERVATIONS))
+
+
 def test_every_spec_of_the_library_has_a_description() -> None:
     described = set(SPECS.values())
     for module in (backups, exploration, heads, replay, schedules):
@@ -452,10 +463,10 @@ def test_nothing_is_written_where_no_file_can_be(trained: DQN, tmp_path: Path, n
 def test_a_read_only_place_is_named(
     trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def refuse(dir: Path, prefix: str) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}a1b2")
+    def refuse(final: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{final}.a1b2")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)  # root may write anywhere
+    monkeypatch.setattr(replacement, "_make_temporary", refuse)  # root may write anywhere
     with pytest.raises(FileAccessError, match=r"model\.zip cannot be written: Permission denied$"):
         getattr(trained, name)(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -473,10 +484,23 @@ def test_a_file_that_may_not_be_read_is_named(
         DQN.load(tmp_path / "model")
 
 
-def test_others_may_read_the_file_as_the_umask_says(trained: DQN, tmp_path: Path) -> None:
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint_000009_1_steps.zip")
+    with pytest.raises(FileAccessError, match=r"steps\.zip is a device or a pipe, not a file"):
+        DQN.resume(tmp_path)
+
+
+def test_others_may_read_the_file_as_the_umask_says(
+    trained: DQN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     umask = os.umask(0o022)
     try:
-        trained.save(tmp_path / "model")
+        with monkeypatch.context() as patched:
+            # Between two calls, what another thread makes could be written to by everybody.
+            patched.setattr(os, "umask", None)
+            trained.save(tmp_path / "model")
     finally:
         os.umask(umask)
     assert (tmp_path / "model.zip").stat().st_mode & 0o777 == 0o644
@@ -578,6 +602,20 @@ def test_another_optimiser_begins_afresh(saved: bytes) -> None:
     np.testing.assert_array_equal(
         loaded.q_values(OBSERVATIONS), DQN.load(io.BytesIO(saved)).q_values(OBSERVATIONS)
     )
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "AdamW"])
+def test_the_state_of_another_optimiser_is_not_set(name: str, trained: DQN, saved: bytes) -> None:
+    policy = MlpPolicy(net_arch=(8,), layer_norm=False, optimizer_class=name)
+    model = small(policy=policy).learn(30)
+    before = model.get_parameters()
+    with pytest.raises(MismatchError, match=f"the optimiser 'Adam', and this model has {name}"):
+        model.set_parameters(io.BytesIO(saved))
+    assert_equal(model.get_parameters(), before)
+    model.set_parameters(io.BytesIO(saved), exact_match=False)
+    assert_equal(model.get_parameters()["policy.optimizer"], before["policy.optimizer"])
+    assert_equal(model.get_parameters()["policy"], trained.get_parameters()["policy"])
+    model.learn(10)
 
 
 def test_an_optimiser_keeps_the_settings_given_to_load(saved: bytes) -> None:
@@ -902,7 +940,7 @@ def test_a_senseless_description_is_reported(saved: bytes, description: Any) -> 
 
 COUNTERS = (
     *("num_timesteps", "episodes", "total_timesteps", "n_updates"),
-    *("since_round", "episodes_since_round", "seed"),
+    *("since_round", "episodes_since_round", "seed", "period"),
 )
 
 
@@ -1019,6 +1057,22 @@ def test_json_that_is_too_large_is_not_read(saved: bytes, monkeypatch: pytest.Mo
     monkeypatch.setattr(persistence, "MOST_BYTES", 300)
     with pytest.raises(CheckpointError, match=r"\w+\.json has more than 300 bytes"):
         DQN.load(io.BytesIO(saved))
+
+
+def test_spaces_of_all_parameters_are_counted_together(saved: bytes) -> None:
+    arguments = [["low", 0], ["high", 1], ["shape", {"$tuple": [1 << 23]}], ["dtype", "int8"]]
+    box = {"$space": "Box", "arguments": {"$dict": arguments}}
+    parameters = {**member(saved, "parameters.json"), "a": box, "b": box, "c": box}
+    with pytest.raises(CheckpointError, match="more than 16777216 numbers are not loaded"):
+        DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
+
+
+@pytest.mark.parametrize("env", [{"$torch": "nn.Linear"}, 3, ["CartPole-v1"]])
+def test_an_environment_that_is_no_id_is_refused(saved: bytes, env: Any) -> None:
+    sizes = {"$dict": [["in_features", 10**6], ["out_features", 10**6]]}  # 4 TB if it is called
+    parameters = {**member(saved, "parameters.json"), "env": env, "env_kwargs": sizes}
+    with pytest.raises(CheckpointError, match="its environment is"):
+        DQN.load(changed(saved, parameters_json=json.dumps(parameters).encode()))
 
 
 @pytest.mark.parametrize("objects", [None, "policy", [1], {"policy": 1}])

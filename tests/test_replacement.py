@@ -107,6 +107,16 @@ def test_files_of_other_names_are_never_removed(final: Path) -> None:
     assert names(final.parent) == sorted([*others, ".model.zip.sbdqn-a_folder", "model.zip"])
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_temporary_file_is_not_waited_for(final: Path) -> None:
+    os.mkfifo(final.parent / ".model.zip.sbdqn-abcdefgh")
+    os.mkfifo(final.parent / "pipe")
+    (final.parent / ".model.zip.sbdqn-12345678").symlink_to("pipe")
+    with complete_or_absent(final) as file:
+        file.write(b"new")
+    assert final.read_bytes() == b"new"
+
+
 def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +136,27 @@ def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
     assert final.read_bytes() == b"new"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made[0] if made[0] != made[1] else 1 << 20)
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_somebody_else_locks_is_left_to_him(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, locks = replacement._make_temporary, []
+
+    def locked(path: Path) -> tuple[int, Path]:
+        descriptor, name = make(path)
+        if not locks:
+            locks.append(open(name, "rb"))  # noqa: SIM115
+            fcntl.flock(locks[0], fcntl.LOCK_EX)
+        return descriptor, name
+
+    monkeypatch.setattr(replacement, "_make_temporary", locked)
+    with complete_or_absent(final) as file:
+        file.write(b"new")
+    locks[0].close()
+    assert final.read_bytes() == b"new"
+    assert names(final.parent) == ["model.zip"]
 
 
 def test_file_and_folder_are_synchronised_in_this_order(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils import EzPickle
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics
 
 from sbdqn import DQN, MlpPolicy, recipes
@@ -43,6 +47,7 @@ from sbdqn.errors import (
 from sbdqn.exploration import Boltzmann, EpsilonGreedy
 from sbdqn.logger import Logger
 from sbdqn.memory import Memory
+from sbdqn.persistence import Archive, read_archive, write_archive
 from sbdqn.schedules import Linear
 from tests.callbacks.models import Memory as Output, small
 from tests.environments import CountingEnv, DictCountingEnv, PictureEnv
@@ -337,6 +342,34 @@ def test_resumed_environments_do_not_repeat_the_first_episodes(tmp_path: Path) -
     assert later[0] not in first
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_saved_before_the_environments_began_anew_begins_so_too(
+    trusted: bool, tmp_path: Path
+) -> None:
+    model = small(env="CartPole-v1").learn(60)
+    model.save_checkpoint(tmp_path)
+    again = DQN.resume(tmp_path)
+    again.save_checkpoint(tmp_path)  # with no environments to copy
+    twice = DQN.resume(tmp_path, trusted=trusted)
+    assert_same_run(twice.learn(60), again.learn(60))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_another_seed_takes_the_place_of_every_generator(trusted: bool, tmp_path: Path) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    begun = []
+    for seed in (5, 6):
+        again = DQN.resume(tmp_path, trusted=trusted, seed=seed)
+        wanted = small(env="CartPole-v1", seed=seed)
+        assert again.learner.seed == wanted.learner.seed
+        for name in ("trainer.rng", "replay_buffer._rng", "_prediction_rng"):
+            states = [attrgetter(name)(each).bit_generator.state for each in (again, wanted)]
+            assert states[0] == states[1], name
+        again.learn(1, callback=lambda local, _: begun.append(local["obs"].tolist()))
+        wanted.learn(1, callback=lambda local, _: begun.append(local["obs"].tolist()))
+    assert begun[0] == begun[1] != begun[2] == begun[3]
+
+
 class Trap(CountingEnv):
     """Unpickling it leaves a file behind."""
 
@@ -392,6 +425,14 @@ class MadeAgain(CountingEnv, EzPickle):
         EzPickle.__init__(self)
 
 
+class Inside(CountingEnv):
+    """Plays in another environment, which is no wrapper's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = [MadeAgain()]
+
+
 class Holding(CountingEnv):
     """Holds what cannot be pickled."""
 
@@ -406,6 +447,7 @@ class Holding(CountingEnv):
     [
         (MadeAgain, {}, "MadeAgain cannot be copied with its state"),
         (lambda: RecordEpisodeStatistics(MadeAgain()), {}, "MadeAgain cannot be copied"),
+        (Inside, {}, "MadeAgain cannot be copied with its state"),
         (Holding, {}, "they cannot be pickled: cannot pickle"),
         (CountingEnv, {"vectorization": "async"}, "they run in processes of their own"),
     ],
@@ -445,6 +487,13 @@ def test_environments_given_as_objects_are_restored(tmp_path: Path) -> None:
         assert not again.get_params()["env"].unwrapped.__dict__.get("closed", False)
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_episodes_that_end_in_other_modes_go_on(mode: AutoresetMode, tmp_path: Path) -> None:
+    env = gym.vector.SyncVectorEnv([CountingEnv] * 3, autoreset_mode=mode)
+    model = stopped(tmp_path, env=env, n_steps=3, replay="prioritized")
+    assert_same_run(DQN.resume(tmp_path, trusted=True).learn(callback=SaveAt(tmp_path, 999)), model)
+
+
 def test_a_callable_makes_further_environments_of_a_resumed_model(tmp_path: Path) -> None:
     stopped(tmp_path, env=lambda: CountingEnv(lengths=(3,)))
     again = DQN.resume(tmp_path, trusted=True)
@@ -462,6 +511,26 @@ def test_parameters_may_change(tmp_path: Path) -> None:
         DQN.resume(tmp_path, trusted=True, buffer_size=300)
     with pytest.raises(ConfigurationError, match="unknown keyword arguments speed"):
         DQN.resume(tmp_path, speed=1)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_seed_given_to_resume_is_that_of_all_that_draws(trusted: bool, tmp_path: Path) -> None:
+    small(env="CartPole-v1").learn(60).save_checkpoint(tmp_path)
+    wanted = DQN.resume(tmp_path, trusted=trusted)
+    wanted.set_random_seed(5)
+    given = DQN.resume(tmp_path, trusted=trusted, seed=5)
+    assert given.get_params()["seed"] == 5
+    assert_same_run(given.learn(60), wanted.learn(60))
+
+
+@pytest.mark.parametrize("train_freq", [4, (1, "episode")])
+def test_a_shorter_period_given_to_resume_does_not_make_up_for_a_longer_one(
+    train_freq: Any, tmp_path: Path
+) -> None:
+    small(train_freq=1000, gradient_steps=-1).learn(90).save_checkpoint(tmp_path)
+    changed = DQN.resume(tmp_path, trusted=True).set_params(train_freq=train_freq).learn(30)
+    assert 0 < changed._n_updates < 40
+    assert_same_run(DQN.resume(tmp_path, trusted=True, train_freq=train_freq).learn(30), changed)
 
 
 @pytest.mark.parametrize("trusted", [False, True])
@@ -630,6 +699,81 @@ class Counting(BaseCallback):
         self.count = state["count"]
 
 
+def test_what_a_callback_keeps_and_no_file_can_hold_is_named(tmp_path: Path) -> None:
+    callback = Counting()
+    callback.count = {1, 2}  # type: ignore[assignment]
+    model = small()
+    model.learn(1, callback=[lambda *_: True, EveryNTimesteps(1000, callback)])
+    with pytest.raises(CheckpointError) as caught:
+        model.save_checkpoint(tmp_path)
+    assert str(caught.value) == (
+        "the state cannot be saved: run.callbacks.callbacks.1.state.callback.state.count: set has "
+        "no description in JSON; what _state_dict of a callback gives must be of lists, tuples, "
+        "dicts, strings, numbers and tensors"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+RUBBISH: dict[str, Any] = {
+    "callbacks": 5,
+    "callbacks.callbacks": 5,
+    "callbacks.log": [],
+    "callbacks.log.state.last": "x",
+    "callbacks.callbacks.0": 7,
+    "callbacks.callbacks.0.state": {},
+    "callbacks.callbacks.0.state.n_calls": "x",
+    "callbacks.callbacks.0.state.n_episodes": "x",
+    "callbacks.callbacks.1.state.returns": 7,
+    "callbacks.callbacks.2.state.last": {},
+    "callbacks.callbacks.2.state.written": [1],
+    "callbacks.callbacks.3.state.best_mean_reward": "x",
+    "callbacks.callbacks.3.state.evaluations_results": [1],
+    "callbacks.callbacks.3.state.callback.state.no_improvement_evals": None,
+    "episodes": [5],
+    "episodes.0": {"r": "x", "l": 1},
+    "successes": ["x"],
+}
+
+
+@pytest.fixture(scope="module")
+def kept_by_callbacks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Archive, Any]:
+    folder = tmp_path_factory.mktemp("kept")
+
+    def given() -> list[BaseCallback]:
+        return [
+            StopTrainingOnMaxEpisodes(1000),
+            StopTrainingWhenSolved(1e9),
+            CheckpointCallback(1000, folder / "models"),
+            EvalCallback(
+                "CartPole-v1",
+                callback_after_eval=StopTrainingOnNoModelImprovement(1000),
+                n_eval_episodes=1,
+                eval_freq=20,
+                verbose=0,
+            ),
+        ]
+
+    small(env="CartPole-v1").learn(60, callback=given()).save_checkpoint(folder)
+    return read_archive(checkpoints_in(folder)[0], "checkpoint"), given
+
+
+@pytest.mark.parametrize("place", [*RUBBISH, ""])
+def test_rubbish_that_callbacks_or_logs_would_go_on_with_is_a_checkpoint_error(
+    place: str, kept_by_callbacks: tuple[Archive, Any], tmp_path: Path
+) -> None:
+    archive, callbacks = kept_by_callbacks
+    state: Any = copy.deepcopy(archive.state)
+    *path, last = place.split(".")
+    part = state["run"]
+    for name in path:
+        part = part[int(name) if isinstance(part, list) else name]
+    if place:
+        part[int(last) if isinstance(part, list) else last] = RUBBISH[place]
+    write_archive(tmp_path / "rubbish.zip", "checkpoint", archive.parameters, state)
+    with pytest.raises(CheckpointError) if place else nullcontext():
+        DQN.resume(tmp_path / "rubbish.zip").learn(30, callback=callbacks())
+
+
 class Repeating(CountingEnv):
     """Every episode is the first one."""
 
@@ -678,6 +822,18 @@ def test_callbacks_go_on_where_they_were(tmp_path: Path, caplog: pytest.LogCaptu
     third = Counting()
     again.learn(10, callback=third)
     assert third.count < 20
+
+
+def test_evaluations_with_a_seed_go_on_with_the_same_results(tmp_path: Path) -> None:
+    def evaluation() -> EvalCallback:
+        return EvalCallback("CartPole-v1", eval_freq=20, n_eval_episodes=2, seed=3, verbose=0)
+
+    whole, rest = evaluation(), evaluation()
+    small(env="CartPole-v1").learn(80, callback=[SaveAt(tmp_path, 50), whole])
+    again = DQN.resume(tmp_path, trusted=True)
+    again.learn(callback=[SaveAt(tmp_path, 1000), rest])
+    assert rest.evaluations_results == whole.evaluations_results
+    assert rest.evaluations_timesteps == [20, 40, 60, 80]
 
 
 def test_what_a_model_keeps_of_callbacks_does_not_change_with_them(tmp_path: Path) -> None:

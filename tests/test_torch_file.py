@@ -205,6 +205,12 @@ def test_a_tensor_beyond_its_storage_is_refused(offset: Any, shape: Any, strides
         read_torch_file(with_tensor(offset, shape, strides))
 
 
+@pytest.mark.parametrize("sizes", [(2**60,) * 40_000, (2**1_000_000,) * 40])
+def test_sizes_are_not_multiplied_for_long(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match="a tensor of no possible shape"):
+        read_torch_file(with_tensor(0, sizes, (1,) * len(sizes)))
+
+
 def test_a_storage_of_another_size_than_it_says_is_refused() -> None:
     with pytest.raises(CheckpointError, match="has 6 elements, not 7"):
         read_torch_file(with_tensor(0, (1,), (1,), count=7))

@@ -412,6 +412,21 @@ def test_there_is_one_blend_for_each_transition() -> None:
     assert blends(8) == [eight, three, "update", four, "update", 0.01]
 
 
+def test_updates_that_had_to_wait_blend_nothing_that_was_blended_meanwhile() -> None:
+    model = dqn(1, lengths=(100,), n_steps=20, train_freq=1, target_update_interval=3, tau=0.5)
+    seen: list[float] = []
+    update = model.learner.update_several
+
+    def noting(batches: Sequence[Batch], shares: Sequence[float]) -> list[Loss]:
+        seen.extend(shares)
+        return update(batches, shares)
+
+    model.learner.update_several = noting  # type: ignore[method-assign]
+    model.learn(22)
+    # The rounds of transitions 9 to 20 are made at 20, when 18 has been seen to.
+    assert seen == [0.0] * 12 + [0.5, 0.0]
+
+
 @pytest.mark.parametrize("n_envs", [1, 8])
 def test_the_target_network_is_what_single_blends_would_make_of_it(n_envs: int) -> None:
     class Shadow(TargetSync):

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sbdqn.errors import ConfigurationError, NotReadyError
+from sbdqn.errors import CheckpointError, ConfigurationError, NotReadyError
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -181,11 +181,22 @@ def restore(callback: BaseCallback | None, description: Mapping[str, Any] | None
     Args:
         callback: None for none.
         description: as `described` gives it; None where there was no callback.
+
+    Raises:
+        CheckpointError: if it does not take that state.
     """
     given = None if callback is None else type(callback).__name__
     kept = None if description is None else description["class"]
     if callback is not None and description is not None and given == kept:
-        callback.load_state_dict(description["state"])
+        try:
+            callback.load_state_dict(description["state"])
+        except CheckpointError:  # of a callback in it
+            raise
+        except Exception as error:  # in as many ways as there are callbacks
+            raise CheckpointError(
+                f"what the checkpoint keeps of {given} does not fit it, or is damaged: {error!r}; "
+                f"learn goes on without it, or with a callback of another class in its place"
+            ) from error
     elif given != kept:
         _log.warning(
             "the checkpoint was written with %s where there is %s now, which begins anew; pass "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,12 @@ class CheckpointCallback(BaseCallback):
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._every.last = state["last"]
-        self._written = state["written"]
+        # Files are deleted by these names, and whoever wrote the checkpoint chose them.
+        ours = re.compile(rf"{re.escape(self.name_prefix)}_(?:replay_buffer_)?[0-9]+_steps\.zip")
+        self._written = {
+            kind: [name for name in names if ours.fullmatch(name)]
+            for kind, names in state["written"].items()
+        }
 
     def _on_step(self) -> bool:
         if not self._every.is_due(self.num_timesteps):

@@ -122,8 +122,11 @@ class EvalCallback(EventCallback):
         super()._load_state_dict(state)
         restore(self.callback_on_new_best, state["callback_on_new_best"])
         self._every.last = state["last"]
-        for name in _RESULTS:
-            setattr(self, name, state[name])
+        self.last_mean_reward = float(state["last_mean_reward"])
+        self.best_mean_reward = float(state["best_mean_reward"])
+        self.evaluations_timesteps = list(map(int, state["evaluations_timesteps"]))
+        self.evaluations_results = [list(map(float, each)) for each in state["evaluations_results"]]
+        self.evaluations_length = [list(map(int, each)) for each in state["evaluations_length"]]
 
     def _on_training_start(self) -> None:
         super()._on_training_start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from inspect import signature
 
 from sbdqn.callbacks.base import BaseCallback
@@ -33,10 +34,15 @@ class ScheduleCallback(BaseCallback):
             raise ConfigurationError(
                 f"unknown parameter {self.name!r}; accepted are {', '.join(known)}"
             )
-        # `gamma=1` is a float all the same, so the default decides where there is one.
-        parameter = signature(type(self.model)).parameters.get(self.name)
-        example = known[self.name] if parameter is None else parameter.default
-        self._is_integer = isinstance(example, int)
+        # `gamma=1` and `EpsilonGreedy(1)` are of floats all the same.
+        outer, _, inner = self.name.partition("__")
+        if inner:
+            types = {field.name: field.type for field in fields(known[outer])}
+            self._is_integer = types[inner] in (int, "int")
+        else:
+            parameter = signature(type(self.model)).parameters.get(self.name)
+            example = known[self.name] if parameter is None else parameter.default
+            self._is_integer = isinstance(example, int)
 
     def _on_training_start(self) -> None:
         self._drive()

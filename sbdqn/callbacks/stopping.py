@@ -58,8 +58,8 @@ class StopTrainingOnNoModelImprovement(BaseCallback):
         }
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.last_best_mean_reward = state["last_best_mean_reward"]
-        self.no_improvement_evals = state["no_improvement_evals"]
+        self.last_best_mean_reward = float(state["last_best_mean_reward"])
+        self.no_improvement_evals = int(state["no_improvement_evals"])
 
     def _on_step(self) -> bool:
         best = _evaluation_of(self).best_mean_reward
@@ -91,7 +91,7 @@ class StopTrainingOnMaxEpisodes(BaseCallback):
         return {"n_episodes": self.n_episodes}
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.n_episodes = state["n_episodes"]
+        self.n_episodes = int(state["n_episodes"])
 
     def _on_step(self) -> bool:
         self.n_episodes += len(self.locals["episodes"])
@@ -123,6 +123,7 @@ class StopTrainingWhenSolved(BaseCallback):
         self.reward_threshold = reward_threshold
         self.window = window
         self.returns: list[float] = []
+        self._forgotten = 0  # episodes before those, of a run that was resumed
         self.solved_after: int | None = None
 
     def _init_callback(self) -> None:
@@ -134,10 +135,16 @@ class StopTrainingWhenSolved(BaseCallback):
             )
 
     def _state_dict(self) -> dict[str, Any]:
-        return {"returns": self.returns, "solved_after": self.solved_after}
+        recent = self.returns[-self.window :]
+        return {
+            "forgotten": self._forgotten + len(self.returns) - len(recent),
+            "returns": recent,
+            "solved_after": self.solved_after,
+        }
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.returns = state["returns"]
+        self._forgotten = int(state.get("forgotten", 0))
+        self.returns = list(map(float, state["returns"]))
         self.solved_after = state["solved_after"]
 
     def _on_step(self) -> bool:
@@ -147,7 +154,7 @@ class StopTrainingWhenSolved(BaseCallback):
             recent = self.returns[-self.window :]
             mean = sum(recent) / len(recent)
             if len(recent) == self.window and mean >= self.reward_threshold:
-                self.solved_after = len(self.returns) - self.window
+                self.solved_after = self._forgotten + len(self.returns) - self.window
                 if self.verbose >= 1:
                     print(f"Solved: mean return {mean:.2f} over {self.window} episodes")
                 return False

@@ -44,7 +44,7 @@ class Every:
     @last.setter
     def last(self, count: int | None) -> None:
         self._is_started = count is not None
-        self._last = count or 0
+        self._last = 0 if count is None else int(count)
 
 
 class EveryNTimesteps(EventCallback):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
 from typing import Any, NamedTuple
 
 from gymnasium.utils import EzPickle
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
 from sbdqn.errors import CheckpointError
 
@@ -31,15 +31,30 @@ def pickled_environments(environments: Environments) -> tuple[bytes, str]:
     """
     import cloudpickle
 
-    for layer in _layers(environments.env):
-        if isinstance(layer, AsyncVectorEnv):
-            return b"", "they run in processes of their own"
-        if isinstance(layer, EzPickle):  # which writes how it was made, and not what it became
-            return b"", f"{type(layer).__name__} cannot be copied with its state"
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, value: object) -> None:
+            """Look at everything that is to be copied, however deep in an environment."""
+            _require_copyable(value)
+
+    file = io.BytesIO()
     try:
-        return cloudpickle.dumps(tuple(environments)), ""
+        Pickler(file).dump(tuple(environments))
+        return file.getvalue(), ""
+    except _NotCopyableError as error:
+        return b"", str(error)
     except Exception as error:  # of whatever class has something that cannot be pickled
         return b"", f"they cannot be pickled: {error}"
+
+
+def _require_copyable(value: object) -> None:
+    if isinstance(value, AsyncVectorEnv):
+        raise _NotCopyableError("they run in processes of their own")
+    if isinstance(value, EzPickle):  # which writes how it was made, and not what it became
+        raise _NotCopyableError(f"{type(value).__name__} cannot be copied with its state")
+
+
+class _NotCopyableError(Exception):
+    """Something of which a pickle is no copy."""
 
 
 def unpickled_environments(pickled: bytes) -> Environments:
@@ -61,13 +76,3 @@ def unpickled_environments(pickled: bytes) -> Environments:
     if not isinstance(environments.env, VectorEnv):
         raise CheckpointError(f"the file's environments are a {type(environments.env).__name__}")
     return environments
-
-
-def _layers(env: Any) -> Iterator[Any]:
-    """An environment, and all that are in it."""
-    yield env
-    if isinstance(env, SyncVectorEnv):
-        for each in env.envs:
-            yield from _layers(each)
-    elif env is not env.unwrapped:
-        yield from _layers(env.env)

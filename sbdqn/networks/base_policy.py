@@ -34,6 +34,9 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 _FUSED_ON_EVERY_DEVICE = (optim.Adam, optim.AdamW, optim.SGD)
 
 
+MOST_LAYERS = 1_000
+
+
 @dataclass(frozen=True)
 class BasePolicy(ABC):
     """What all policies share; `MlpPolicy` says what the fields mean."""
@@ -164,6 +167,10 @@ def _widths(given: Any) -> tuple[int, ...]:
     if not all(is_integer(width) and width > 0 for width in widths):
         raise ConfigurationError(
             f"net_arch must be a list of positive layer widths such as [64, 64], not {given!r}"
+        )
+    if len(widths) > MOST_LAYERS:  # a short file could describe more than there is time for
+        raise ConfigurationError(
+            f"net_arch must have at most {MOST_LAYERS} layers, not {len(widths)}"
         )
     return tuple(map(int, widths))
 

@@ -121,3 +121,18 @@ def test_it_can_be_the_child_of_an_event(tmp_path: Path) -> None:
 def test_the_interval_is_at_least_one(save_freq: int, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="at least 1"):
         CheckpointCallback(save_freq, tmp_path)
+
+
+def test_whoever_wrote_a_checkpoint_cannot_have_other_files_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    precious = [tmp_path / "rl_model_1_steps.zip", folder / "best_model.zip"]
+    ours = folder / "rl_model_5_steps.zip"
+    for file in (*precious, ours):
+        file.touch()
+    callback = CheckpointCallback(10, folder, keep_last=1)
+    names = [str(precious[0]), f"../{precious[0].name}", "best_model.zip", ours.name]
+    callback.load_state_dict({"n_calls": 0, "last": 0, "written": {"": names}})
+    small(**ENDLESS).learn(20, callback=callback)
+    assert all(file.exists() for file in precious)
+    assert not ours.exists()

@@ -58,6 +58,13 @@ def test_an_integer_is_rounded() -> None:
     assert type(model.batch_size) is int
 
 
+@pytest.mark.parametrize("given", [1, 1.0])
+def test_a_float_of_a_spec_that_was_given_as_an_integer_is_not_rounded(given: float) -> None:
+    model = small(exploration=exploration.EpsilonGreedy(given), **ENDLESS)
+    model.learn(10, callback=ScheduleCallback("exploration__epsilon", Linear(1.0, 0.8, 20)))
+    assert model.exploration_rate == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize(
     ("name", "schedule", "look"),
     [

@@ -150,6 +150,20 @@ def test_solved_is_a_mean_over_a_whole_window(
     assert model.trainer.episodes == solved_after + window
 
 
+def test_a_window_is_all_that_is_kept_of_the_returns() -> None:
+    whole = StopTrainingWhenSolved(1e9, window=3)
+    small(Scored(*RETURNS)).learn(20, callback=whole)
+    assert len(whole.returns) > 4
+    again = StopTrainingWhenSolved(1e9, window=3)
+    again.load_state_dict(whole.state_dict())
+    assert again.returns == whole.returns[-3:]
+    assert again.state_dict() == whole.state_dict()
+    for stop in (whole, again):
+        stop.reward_threshold = 0
+        small(Scored(*RETURNS)).learn(20, callback=stop)
+    assert again.solved_after == whole.solved_after
+
+
 def test_what_is_not_solved_goes_on() -> None:
     stop = StopTrainingWhenSolved(9.5, window=3)
     model = small(Scored(*RETURNS)).learn(20, callback=stop)

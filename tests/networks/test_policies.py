@@ -116,6 +116,14 @@ def test_what_is_no_list_of_widths_is_refused(given: Any) -> None:
         MlpPolicy(net_arch=given)
 
 
+def test_so_many_layers_that_they_could_not_be_made_are_refused() -> None:
+    assert len(MlpPolicy(net_arch=(1,) * 1_000).net_arch) == 1_000
+    with pytest.raises(
+        ConfigurationError, match="net_arch must have at most 1000 layers, not 1001"
+    ):
+        MlpPolicy(net_arch=(1,) * 1_001)
+
+
 def test_weights_come_from_torchs_generator() -> None:
     networks = []
     for seed in (0, 0, 1):
