@@ -70,6 +70,7 @@ def check_env(
         Exception: what the environment raises; the findings so far are its notes.
 
     Example:
+        >>> from sbdqn import check_env
         >>> check_env("CartPole-v1")
         []
     """
