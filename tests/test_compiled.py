@@ -379,11 +379,12 @@ def test_a_constant_of_a_users_module_is_heeded(
     monkeypatch.setitem(sys.modules, name, module)
     source = """
 from sbdqn.heads import Scalar
+from sbdqn.types import Loss
 FACTOR = 1.0
 class Scaled(Scalar):
     def loss(self, prediction, action, target):
         loss = super().loss(prediction, action, target)
-        return loss._replace(value=FACTOR * loss.value)
+        return Loss(FACTOR * loss.value, loss.surprise)
 """
     exec(source, module.__dict__)
     eager, compiled = both(MlpPolicy(net_arch=(), optimizer_class="SGD"), head=module.Scaled())
