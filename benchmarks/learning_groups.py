@@ -164,7 +164,7 @@ GROUPS = {
         beside_sb3(
             SHORT_CART_POLE,
             30_000,
-            recipe("double_dqn_classic"),
+            recipe("cartpole_fast"),
             ZOO_CART_POLE,
             eval_every=1_000,
             solved_at=195.0,

@@ -51,13 +51,14 @@ from sbdqn.persistence import Archive, read_archive, write_archive
 from sbdqn.schedules import Linear
 from tests.callbacks.models import Memory as Output, small
 from tests.environments import CountingEnv, DictCountingEnv, PictureEnv
+from tests.test_recipes import on_cartpole
 from tests.warnings_of_workers import FORK
 
 TOTAL, SAVED_AT = 160, 120
 FEW = {"buffer_size": 100, "learning_starts": 60, "seed": 0, "device": "cpu"}  # the ring is full
 ON_CARTPOLE = {
-    name: {key: value for key, value in recipe.items() if key != "env_kwargs"}
-    for name, recipe in recipes.by_name().items()
+    name: {key: value for key, value in on_cartpole(name).items() if key != "n_envs"}
+    for name in recipes.by_name()
 }
 
 RESUME_ALL = """
