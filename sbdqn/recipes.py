@@ -337,6 +337,7 @@ def tuned_for(env_id: str) -> str | None:
     """The name of the recipe that was tuned for an environment, if there is one.
 
     Example:
+        >>> from sbdqn.recipes import tuned_for
         >>> tuned_for("CartPole-v1")
         'cartpole'
         >>> tuned_for("Blackjack-v1") is None

@@ -108,6 +108,7 @@ def test_the_double_system_logs_its_greatest_q_its_loss_and_its_weights(
     assert b"weights/" in events.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_of_your_own_is_checked_and_plays_greedily_afterwards(part: str, run: Run) -> None:
     script = FOLDER / f"{part}.py"
@@ -128,6 +129,7 @@ def test_a_game_is_learned_from_and_played_afterwards(game: str, run: Run, tmp_p
     assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_pong_has_a_setting_for_a_cpu(run: Run) -> None:
     pytest.importorskip("ale_py")
     assert "Mean of 4 games: -2" in run(FOLDER / "atari_pong.py", "--timesteps", "200", "--fast")
