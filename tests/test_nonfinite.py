@@ -124,6 +124,7 @@ def test_opposite_infinities_do_not_cancel() -> None:
         np.full((2, 4), 255, np.uint8),
         np.ones(2, np.float32),
         {"a": np.ones((2, 3)), "b": (np.ones(2, np.int64), np.ones((2, 2)))},
+        ["words", "have no numbers"],
     ],
 )
 def test_finite_observations_are_accepted(obs: Any) -> None:
