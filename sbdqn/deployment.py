@@ -31,7 +31,6 @@ from sbdqn.seeds import Seeds, as_integer
 from sbdqn.types import Clock, FloatArray
 
 _ACTING = ("policy", "policy_kwargs", "head")
-_NETWORKS = {"policy", "policy_kwargs"}
 
 
 def load_policy(
@@ -83,7 +82,7 @@ def load_policy(
     explores = "exploration" not in archive.objects
     is_read = trusted and bool(needed or not explores)
     objects = unpickle(archive) if is_read else {}
-    describes_networks = _NETWORKS.isdisjoint((*archive.objects, *chosen))
+    describes_networks = specs.NETWORK_PARAMETERS.isdisjoint((*archive.objects, *chosen))
     parameters = {**archive.parameters, **objects, **chosen}
     place = specs.resolve_device({"device": device})
     with restoring():

@@ -90,7 +90,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _log = getLogger(__name__)
-_NETWORKS = frozenset({"policy", "policy_kwargs"})
 
 
 class DQN:
@@ -1296,7 +1295,7 @@ class DQN:
         try:
             model = cls(**{**saved, **given})
             model._restore(archive.state, _describes_networks(archive, given))
-            if _NETWORKS.isdisjoint(given):
+            if specs.NETWORK_PARAMETERS.isdisjoint(given):
                 model._require_optimizer_of(archive.state)
         except CheckpointError:
             raise
@@ -1347,7 +1346,7 @@ class DQN:
 
 def _describes_networks(archive: Archive, given: Mapping[str, Any]) -> bool:
     """Whether the archive alone says what networks there are, and executes nothing."""
-    return _NETWORKS.isdisjoint(archive.objects) and _NETWORKS.isdisjoint(given)
+    return specs.NETWORK_PARAMETERS.isdisjoint((*archive.objects, *given))
 
 
 @functools.cache

@@ -77,6 +77,9 @@ def resolve_head(parameters: Mapping[str, Any]) -> Head:
     return HEADS[head](parameters["loss"]) if head == "scalar" else HEADS[head]()
 
 
+NETWORK_PARAMETERS = frozenset({"policy", "policy_kwargs"})
+
+
 def shapes_of_network(
     parameters: Mapping[str, Any], observation_space: Space[Any], action_space: Space[Any]
 ) -> dict[str, tuple[int, ...]]:
