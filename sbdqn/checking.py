@@ -124,22 +124,23 @@ def advice_before(space: Space[Any], policy: PolicySpec, missing: int, steps: in
     return advice
 
 
-def _of_interface(env: VectorEnv[Any, Any, Any], skip_render_check: bool) -> Iterator[str]:
+def _of_interface(env: VectorEnv[Any, Any, Any], skip_render_check: bool) -> list[str]:
     """What gymnasium says of an environment in this process."""
     from gymnasium.utils.env_checker import check_env as check_interface
 
     inner = env.unwrapped
+    findings: list[str] = []
     if not isinstance(inner, SyncVectorEnv):
-        return
+        return findings
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             check_interface(inner.envs[0].unwrapped, None, skip_render_check, skip_close_check=True)
-        except Exception as error:
-            yield f"gymnasium's check_env raises {type(error).__name__}: {error}"
-    for text in (_plain(str(warning.message)) for warning in caught):
-        if _UNBOUNDED not in text:
-            yield f"gymnasium's check_env warns: {text}"
+        except Exception as error:  # whatever it is, it is what was to be found
+            findings.append(f"gymnasium's check_env raises {type(error).__name__}: {error}")
+    texts = [_plain(str(warning.message)) for warning in caught]
+    warned = [f"gymnasium's check_env warns: {text}" for text in texts if _UNBOUNDED not in text]
+    return findings + warned
 
 
 def _plain(warning: str) -> str:
@@ -173,7 +174,9 @@ class _Played:
     def __init__(self, space: Space[Any]) -> None:
         self._space = space
         self._outside = ""
-        self._largest = dict.fromkeys(_parts(space), 0.0)
+        boxes = {n: each for n, each in _parts(space).items() if isinstance(each, spaces.Box)}
+        # Of what networks take as it is.
+        self._largest = {name: 0.0 for name, box in boxes.items() if not is_image(box)}
         self._rewards: list[float] = []
         self._ended = 0
 
@@ -226,8 +229,9 @@ class _Played:
                     f"an observation lies outside of {self._space}: {obs!r}; correct the space, or "
                     f"the observation"
                 )
-            for name, part in _numbers(self._space, obs).items():
-                self._largest[name] = max(self._largest[name], float(np.abs(part).max(initial=0.0)))
+            values = _values(self._space, obs)
+            for name, largest in self._largest.items():
+                self._largest[name] = max(largest, float(np.abs(values[name]).max(initial=0.0)))
 
 
 def _parts(space: Space[Any]) -> dict[str, Space[Any]]:
@@ -236,10 +240,8 @@ def _parts(space: Space[Any]) -> dict[str, Space[Any]]:
     return {"": space} if parts is None else {f" of {name!r}": part for name, part in parts.items()}
 
 
-def _numbers(space: Space[Any], obs: Any) -> dict[str, Any]:
-    """The arrays of an observation that networks take as they are."""
-    values = {"": obs}
-    if parts_of(space) is not None:
-        values = {f" of {name!r}": value for name, value in flattened(space, obs).items()}
-    boxes = {n: each for n, each in _parts(space).items() if isinstance(each, spaces.Box)}
-    return {name: values[name] for name, box in boxes.items() if not is_image(box)}
+def _values(space: Space[Any], obs: Any) -> dict[str, Any]:
+    """The parts of an observation, by the names of `_parts`."""
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return {"": obs}
+    return {f" of {name!r}": value for name, value in flattened(space, obs).items()}
