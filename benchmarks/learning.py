@@ -94,7 +94,7 @@ def missing(results: Results, group: str, options: argparse.Namespace) -> list[i
     except ChangedSettingError as error:
         sys.exit(str(error))
     done = results.runs()
-    return [seed for seed in options.seeds or range(GROUPS[group].seeds) if seed not in done]
+    return [seed for seed in options.seeds or GROUPS[group].seeds if seed not in done]
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -109,7 +109,7 @@ def list_groups() -> None:
     from learning_groups import GROUPS
 
     for name, group in GROUPS.items():
-        print(f"{name}: {group.title}, {group.seeds} seeds")
+        print(f"{name}: {group.title}, {len(group.seeds)} seeds")
         for setting in group.settings:
             print(f"  {setting.name}: {setting.task.env_id}, {setting.timesteps:,} timesteps")
 

@@ -147,5 +147,5 @@ class Group:
 
     title: str
     settings: tuple[Setting, ...]
-    seeds: int
+    seeds: range
     is_study: bool = False
