@@ -173,7 +173,7 @@ GROUPS = {
     ),
     "acrobot": Group(
         "Acrobot-v1",
-        beside_sb3(ACROBOT, 100_000, recipe("double_dqn_classic"), ZOO_ACROBOT),
+        beside_sb3(ACROBOT, 100_000, recipe("acrobot"), ZOO_ACROBOT),
         seeds=range(10),
     ),
     "mountain_car": Group(

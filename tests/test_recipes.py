@@ -283,6 +283,7 @@ def test_a_tuned_recipe_does_not_follow_the_defaults() -> None:
     [
         ("CartPole-v1", "cartpole"),
         ("CartPole-v0", "cartpole"),
+        ("Acrobot-v1", "acrobot"),
         ("MountainCar-v0", "mountain_car"),
         ("MountainCarContinuous-v0", None),
         ("MinAtar/Seaquest-v0", "minatar"),
