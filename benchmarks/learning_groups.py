@@ -183,7 +183,7 @@ GROUPS = {
     ),
     "lunar_lander": Group(
         "LunarLander-v3",
-        beside_sb3(LUNAR_LANDER, 100_000, recipe("double_dqn_classic"), ZOO_LUNAR_LANDER),
+        beside_sb3(LUNAR_LANDER, 100_000, recipe("lunar_lander"), ZOO_LUNAR_LANDER),
         seeds=range(10),
     ),
     "minatar": Group(

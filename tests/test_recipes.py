@@ -286,6 +286,8 @@ def test_a_tuned_recipe_does_not_follow_the_defaults() -> None:
         ("Acrobot-v1", "acrobot"),
         ("MountainCar-v0", "mountain_car"),
         ("MountainCarContinuous-v0", None),
+        ("LunarLander-v3", "lunar_lander"),
+        ("LunarLanderContinuous-v3", None),
         ("MinAtar/Seaquest-v0", "minatar"),
         ("ALE/Pong-v5", None),
         ("cartpole-v1", None),
