@@ -298,13 +298,13 @@ cartpole_fast = Recipe(
     {"learning_rate": 5e-4, "learning_starts": 64},
 )
 acrobot = Recipe(
-    "Acrobot, tuned on three seeds: QR-DQN, one step at a time",
+    "Acrobot, tuned on three seeds: QR-DQN with an update a step",
     _TUNED,
     _explore(0.05, 10_000),
     {"head": Quantile(quantiles=25), "n_steps": 1, "batch_size": 128},
     {"policy_kwargs": {"net_arch": (128, 128), "layer_norm": True}},
-    {"target_update_interval": 2, "tau": 0.005},
-    {"learning_rate": Linear(1e-3, 1e-5, 100_000)},
+    {"train_freq": 1, "target_update_interval": 1, "tau": 0.005},
+    {"learning_rate": Linear(5e-4, 1e-5, 100_000)},
     envs=("Acrobot-v*",),
     timesteps=100_000,
 )
