@@ -28,6 +28,7 @@ SHORT_CART_POLE = Task("CartPole-v0", 195.0)
 ACROBOT = Task("Acrobot-v1", -100.0)
 MOUNTAIN_CAR = Task("MountainCar-v0", -110.0)
 LUNAR_LANDER = Task("LunarLander-v3", 200.0)
+MINATAR = recipe("minatar", {"policy": "CnnPolicy"})
 MINATAR_GAMES = ("Breakout", "Asterix", "SpaceInvaders")
 
 _WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
@@ -188,7 +189,7 @@ GROUPS = {
     ),
     "minatar": Group(
         "MinAtar",
-        sum((minatar(game, 750_000, recipe("minatar")) for game in MINATAR_GAMES), ()),
+        sum((minatar(game, 750_000, MINATAR) for game in MINATAR_GAMES), ()),
         seeds=range(1, 4),  # the recipe was chosen on seed 0
     ),
     "forgetting": Group("Forgetting", study(recipe("cartpole")), seeds=range(10), is_study=True),

@@ -34,15 +34,17 @@ class Task:
     threshold: float | None = None
     max_episode_steps: int | None = None
 
-    def make(self) -> gymnasium.Env[Any, Any]:
-        """One environment."""
+    def make(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+        """One environment; `kwargs` are for `gymnasium.make`."""
         if self.env_id.startswith("MinAtar/") and self.env_id not in gymnasium.registry:
             from minatar.gym import register_envs
 
             register_envs()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*CartPole-v0 is out of date")
-            return gymnasium.make(self.env_id, max_episode_steps=self.max_episode_steps)
+            return gymnasium.make(
+                self.env_id, **{"max_episode_steps": self.max_episode_steps, **kwargs}
+            )
 
 
 class LimitsEnd(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -77,9 +79,9 @@ class Setting:
     limits_end: bool = False
     solved_at: float | None = None
 
-    def make_env(self) -> gymnasium.Env[Any, Any]:
-        """One environment to train in."""
-        env = self.task.make()
+    def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+        """One environment to train in; `kwargs` are the agent's `env_kwargs`."""
+        env = self.task.make(**kwargs)
         return LimitsEnd(env) if self.limits_end else env
 
     def model(self, seed: int) -> Any:

@@ -99,6 +99,18 @@ def test_the_study_changes_one_thing_at_a_time():
     assert {"1_step", "no_layer_norm", "memory_10000", "batch_256"} <= kept < {*SWITCHES} | kept
 
 
+def test_all_our_settings_make_their_environments():
+    """`env_kwargs` of a recipe reach them."""
+    pytest.importorskip("Box2D")
+    pytest.importorskip("minatar")
+    for group in GROUPS.values():
+        for setting in group.settings:
+            if setting.library == "sbdqn":
+                model = setting.model(seed=0)
+                assert model.env.num_envs == model.get_params()["n_envs"]
+                model.close()
+
+
 def test_settings_of_the_zoo_make_the_models_they_describe():
     for group in GROUPS.values():
         for setting in group.settings:
