@@ -319,7 +319,7 @@ mountain_car = Recipe(
     timesteps=120_000,
 )
 lunar_lander = Recipe(
-    "LunarLander, tuned on ten seeds: two steps, far sight, an update a step",
+    "LunarLander, tuned on nine seeds: two steps, a long horizon, an update a step",
     _TUNED,
     _explore(0.05, 30_000),
     {"n_steps": 2, "gamma": 0.995, "learning_starts": 1_000, "batch_size": 128},
