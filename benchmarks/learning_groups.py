@@ -90,8 +90,8 @@ def beside_sb3(
 
 def minatar(game: str, timesteps: int, ours: Mapping[str, Any]) -> tuple[Setting, Setting]:
     """Our setting and random play; the zoo has no setting for these games."""
-    # The games themselves have no end for one who never fails.
-    task = Task(f"MinAtar/{game}-v1", max_episode_steps=5_000)
+    limit = ours["env_kwargs"]["max_episode_steps"]  # the same where it is evaluated
+    task = Task(f"MinAtar/{game}-v1", max_episode_steps=limit)
     name = game.lower()
     return (
         Setting(f"{name}_sbdqn", "sbdqn", task, timesteps, ours, eval_every=25_000),

@@ -280,6 +280,8 @@ _TUNED = {
     "tau": 1.0,
 }
 _SMALL_NETWORK = {"policy_kwargs": {"net_arch": (64, 64), "layer_norm": True}}
+_MIDDLE_NETWORK = {"policy_kwargs": {"net_arch": (128, 128), "layer_norm": True}}
+_EVERY_STEP = {"train_freq": 1, "target_update_interval": 1, "tau": 0.005}
 cartpole = Recipe(
     "CartPole, tuned to be solved soon and to stay so",
     _TUNED,
@@ -294,16 +296,16 @@ cartpole_fast = Recipe(
     _TUNED,
     _SMALL_NETWORK,
     _explore(0.0, 600),
-    {"train_freq": 1, "gradient_steps": 4, "target_update_interval": 1, "tau": 0.005},
-    {"learning_rate": 5e-4, "learning_starts": 64},
+    _EVERY_STEP,
+    {"gradient_steps": 4, "learning_rate": 5e-4, "learning_starts": 64},
 )
 acrobot = Recipe(
     "Acrobot, tuned on three seeds: QR-DQN with an update a step",
     _TUNED,
+    _MIDDLE_NETWORK,
+    _EVERY_STEP,
     _explore(0.05, 10_000),
     {"head": Quantile(quantiles=25), "n_steps": 1, "batch_size": 128},
-    {"policy_kwargs": {"net_arch": (128, 128), "layer_norm": True}},
-    {"train_freq": 1, "target_update_interval": 1, "tau": 0.005},
     {"learning_rate": Linear(5e-4, 1e-5, 100_000)},
     envs=("Acrobot-v*",),
     timesteps=100_000,
@@ -321,10 +323,10 @@ mountain_car = Recipe(
 lunar_lander = Recipe(
     "LunarLander, tuned on nine seeds: two steps, a long horizon, an update a step",
     _TUNED,
+    _MIDDLE_NETWORK,
+    _EVERY_STEP,
     _explore(0.05, 30_000),
     {"n_steps": 2, "gamma": 0.995, "learning_starts": 1_000, "batch_size": 128},
-    {"policy_kwargs": {"net_arch": (128, 128), "layer_norm": True}},
-    {"train_freq": 1, "target_update_interval": 1, "tau": 0.005},
     {"learning_rate": Linear(1e-3, 1e-5, 100_000)},
     envs=("LunarLander-v*",),
     timesteps=100_000,
