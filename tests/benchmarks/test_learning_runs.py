@@ -6,7 +6,7 @@ import dataclasses
 
 import learning_runs
 import pytest
-from learning_groups import GROUPS, SHORT_CART_POLE, SWITCHES, ZOO_CART_POLE
+from learning_groups import CART_POLE, GROUPS, SHORT_CART_POLE, SWITCHES, ZOO_CART_POLE
 from learning_runs import Run, solved_after, train
 from learning_settings import LimitsEnd, Setting, Task
 
@@ -100,7 +100,6 @@ def test_the_study_changes_one_thing_at_a_time():
 
 
 def test_all_our_settings_make_their_environments():
-    """`env_kwargs` of a recipe reach them."""
     pytest.importorskip("Box2D")
     pytest.importorskip("minatar")
     for group in GROUPS.values():
@@ -109,6 +108,13 @@ def test_all_our_settings_make_their_environments():
                 model = setting.model(seed=0)
                 assert model.env.num_envs == model.get_params()["n_envs"]
                 model.close()
+
+
+def test_the_env_kwargs_of_a_recipe_reach_its_environment():
+    recipe = {"env_kwargs": {"max_episode_steps": 7}}
+    model = Setting("short", "sbdqn", CART_POLE, 10, recipe).model(seed=0)
+    assert model.env.envs[0].spec.max_episode_steps == 7
+    model.close()
 
 
 def test_settings_of_the_zoo_make_the_models_they_describe():
