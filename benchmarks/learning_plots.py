@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from learning_settings import LIBRARIES, Setting, Task
 from learning_statistics import (
+    FEWEST_SEEDS,
     Curve,
     Estimate,
     estimate,
@@ -53,16 +54,18 @@ def draw_curves(runs: Runs, file: Path) -> None:
 
 
 def draw_returns(axes: Any, task: Task, runs: Runs) -> None:
-    """IQM of the evaluations, with a band where there are several seeds."""
+    """IQM of the evaluations, with its interval, or each seed where they are too few for one."""
     for setting, curves in runs.items():
         means = np.stack([curve.means for curve in curves])  # (seeds, evaluations)
         timesteps = curves[0].timesteps
         colour = COLOURS[setting.library]
         label = f"{LIBRARIES[setting.library]}, {len(curves)} seeds"
         axes.plot(timesteps, interquartile_mean(means, axis=0), color=colour, label=label)
-        if len(curves) > 1:
+        if len(curves) >= FEWEST_SEEDS:
             low, high = interval(interquartile_mean, means)
             axes.fill_between(timesteps, low, high, color=colour, alpha=0.2, linewidth=0)
+        else:
+            axes.plot(timesteps, means.T, color=colour, alpha=0.4, linewidth=0.7)
     if task.threshold is not None:
         axes.axhline(task.threshold, color="black", linestyle=":", linewidth=1)
     axes.set(title=task.env_id, ylabel="greedy return, IQM of seeds")

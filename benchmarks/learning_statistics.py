@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 9_999
+FEWEST_SEEDS = 5  # of an interval; the percentiles of fewer lie too close
 SEED = 0  # of the resampling, so that the same rows give the same intervals
 
 Array = np.ndarray[Any, Any]
@@ -108,6 +109,8 @@ def difference(statistic: Statistic) -> Statistic:
 def estimate(statistic: Statistic, *samples: Any) -> Estimate:
     """A statistic with its bootstrap percentile interval; each sample is a stratum.
 
+    There is no interval with fewer than `FEWEST_SEEDS` in a sample, and no figure with none.
+
     Args:
         statistic: of the samples.
         samples: a value for each seed.
@@ -117,7 +120,7 @@ def estimate(statistic: Statistic, *samples: Any) -> Estimate:
     if fewest == 0:
         return Estimate(math.nan, None, None)
     value = float(statistic(*arrays))
-    if fewest == 1:
+    if fewest < FEWEST_SEEDS:
         return Estimate(value, None, None)
     low, high = interval(statistic, *arrays)
     return Estimate(value, float(low), float(high))

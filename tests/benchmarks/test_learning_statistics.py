@@ -71,19 +71,20 @@ def test_stability_is_of_all_evaluations_of_the_seeds_that_got_there():
         curve(9, 9, 9, 9, 9),  # never
     ]
     found = stability(curves, 475.0)
-    assert found.value == 4 / 5
-    assert (found.low, found.high) == (0.0, 1.0)
+    assert found == Estimate(4 / 5, None, None)
     assert math.isnan(stability(curves[2:], 475.0).value)
     assert stability(curves[:2], 475.0) == found
+    many = stability([*curves, *4 * curves[:2]], 475.0)
+    assert many.value == 4 / 5
+    assert 0.0 < many.low < 4 / 5 < many.high <= 1.0
 
 
 def test_stability_differs_by_the_shares_of_all_evaluations():
     steady = [curve(500, 500, 500, 500), curve(9, 9, 500, 500)]  # 4 of 4
     unsteady = [curve(500, 9, 9, 500), curve(9, 9, 500, 9)]  # 1 of 4
-    found = stability_difference(steady, unsteady, 475.0)
+    found = stability_difference(3 * steady, 3 * unsteady, 475.0)
     assert found.value == 3 / 4
-    assert found.low == pytest.approx(2 / 3)
-    assert found.high == 1.0
+    assert 2 / 3 <= found.low < 3 / 4 < found.high <= 1.0  # all are of one kind or the other
     assert math.isnan(stability_difference(steady, [curve(9, 9)], 475.0).value)
 
 
@@ -111,10 +112,16 @@ def test_equal_values_have_an_interval_without_width():
     assert estimate(interquartile_mean, [500.0] * 5) == Estimate(500.0, 500.0, 500.0)
 
 
-def test_one_seed_has_no_interval():
-    assert estimate(mean, [3.0]) == Estimate(3.0, None, None)
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_few_seeds_have_no_interval(seeds):
+    few = [3.0] * seeds
+    assert estimate(mean, few) == Estimate(3.0, None, None)
+    assert estimate(difference(mean), few, 6 * [1.0]) == Estimate(2.0, None, None)
+    assert estimate(difference(mean), 6 * [1.0], few) == Estimate(-2.0, None, None)
 
 
 def test_two_libraries_are_resampled_apart():
-    found = estimate(difference(mean), [10.0, 12.0], [1.0, 1.0, 1.0])
-    assert found == Estimate(10.0, 9.0, 11.0)
+    moving = [10.0, 12.0, 10.0, 12.0, 11.0]
+    alone = estimate(mean, moving)
+    found = estimate(difference(mean), moving, 6 * [1.0])
+    assert found == pytest.approx([alone.value - 1.0, alone.low - 1.0, alone.high - 1.0], abs=0.1)
