@@ -6,7 +6,7 @@ import dataclasses
 
 import learning_runs
 import pytest
-from learning_groups import CART_POLE, GROUPS, SHORT_CART_POLE, SWITCHES, ZOO_CART_POLE
+from learning_groups import CART_POLE, GROUPS, SHORT_CART_POLE, ZOO_CART_POLE
 from learning_runs import Run, solved_after, train
 from learning_settings import LimitsEnd, Setting, Task
 
@@ -88,15 +88,25 @@ def test_the_old_cart_pole_is_made_without_a_warning():
     assert SHORT_CART_POLE.make().spec.max_episode_steps == 200
 
 
-def test_the_study_changes_one_thing_at_a_time():
-    base, unlimited, *others = (setting.record() for setting in GROUPS["forgetting"].settings)
+@pytest.mark.parametrize("name", ["forgetting", "forgetting_zoo"])
+def test_a_study_changes_one_thing_at_a_time(name):
+    settings = GROUPS[name].settings
+    base, unlimited, *others = (setting.record() for setting in settings)
     assert {name for name in base if base[name] != unlimited[name]} == {"limits_end"}
-    together = {frozenset(("tau", "target_update_interval"))}
+    together = [{"tau", "target_update_interval"}, {"train_freq", "gradient_steps"}]
     for record in others:
-        changed = frozenset(name for name in base if base[name] != record[name])
+        changed = {name for name in base if base[name] != record[name]}
         assert len(changed) == 1 or changed in together
-    kept = {setting.name for setting in GROUPS["forgetting"].settings}
-    assert {"1_step", "no_layer_norm", "memory_10000", "batch_256"} <= kept < {*SWITCHES} | kept
+    assert {"memory_10000", "batch_256"} < {setting.name for setting in settings}
+
+
+def test_switches_that_change_nothing_are_left_out():
+    ours, zoo = (
+        {setting.name for setting in GROUPS[name].settings}
+        for name in ("forgetting", "forgetting_zoo")
+    )
+    assert {"1_step", "no_layer_norm", "constant_rate"} <= ours - zoo
+    assert {"8_steps", "layer_norm", "falling_rate"} <= zoo - ours
 
 
 def test_all_our_settings_make_their_environments():
