@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from gymnasium import Space, spaces
 
 from sbdqn import __version__, recipes
 from sbdqn.callbacks import CheckpointCallback, ProgressBarCallback
@@ -25,10 +24,10 @@ from sbdqn.dqn import DQN
 from sbdqn.envs import has_time_limit
 from sbdqn.errors import ConfigurationError, MissingDependencyError, SbdqnError
 from sbdqn.evaluation import evaluate_policy
-from sbdqn.networks.bodies import is_image
 from sbdqn.persistence import with_suffix
 from sbdqn.reconfiguration import NEEDS_NEW_ENV
 from sbdqn.representation import represent
+from sbdqn.specs import policy_for
 
 POLICY = "MlpPolicy"
 TIMESTEPS = 50_000
@@ -452,7 +451,7 @@ def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
     """
     try:
         model.set_params(**{name: parameters[name] for name in NEEDS_NEW_ENV if name in parameters})
-        policy = {} if "policy" in parameters else {"policy": _policy_for(model.observation_space)}
+        policy = {} if "policy" in parameters else {"policy": policy_for(model.observation_space)}
         model.set_params(**policy, **parameters)
         assert model.replay_buffer is not None
     except (SbdqnError, OSError):
@@ -461,15 +460,6 @@ def _build(model: DQN, parameters: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             f"the model cannot be made: {type(error).__name__}: {error}"
         ) from error
-
-
-def _policy_for(space: Space[Any]) -> str:
-    """The name of the policy that reads observations of a space."""
-    if is_image(space):
-        return "CnnPolicy"
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        return "MultiInputPolicy"
-    return POLICY
 
 
 def _has_progress_bar() -> bool:

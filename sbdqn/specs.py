@@ -8,13 +8,14 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import torch
-from gymnasium import Space
+from gymnasium import Space, spaces
 from torch import Tensor
 
 from sbdqn import exploration, networks
 from sbdqn.encoding import SPECS
 from sbdqn.envs import discrete_actions
 from sbdqn.errors import CheckpointError, ConfigurationError
+from sbdqn.networks.bodies import is_image
 from sbdqn.protocols import Backup, Exploration, Head, PolicySpec, ReplaySpec, Schedule
 from sbdqn.schedules import Constant, Linear, OfProgress
 
@@ -67,6 +68,15 @@ def resolve_policy(parameters: Mapping[str, Any]) -> PolicySpec:
             f"not {', '.join(map(repr, unknown))}"
         )
     return chosen(**given)
+
+
+def policy_for(space: Space[Any]) -> str:
+    """The name of the policy that reads observations of a space."""
+    if is_image(space):
+        return "CnnPolicy"
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return "MultiInputPolicy"
+    return "MlpPolicy"
 
 
 def resolve_head(parameters: Mapping[str, Any]) -> Head:

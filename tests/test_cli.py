@@ -15,7 +15,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from sbdqn import DQN, MlpPolicy, __version__, cli, evaluate_policy, heads, recipes
@@ -205,23 +204,6 @@ def test_an_id_whose_module_registers_it_is_trained_and_played(
     out = capsys.readouterr().out
     assert "over 100 greedy episodes" in out
     assert "no time limit" not in out
-
-
-IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("space", "wanted"),
-    [
-        (IMAGE, "CnnPolicy"),
-        (spaces.Dict({"image": IMAGE}), "MultiInputPolicy"),
-        (spaces.Tuple([IMAGE]), "MultiInputPolicy"),
-        (spaces.Box(0, 1, (4, 84, 84), np.float32), "MlpPolicy"),
-        (spaces.Discrete(3), "MlpPolicy"),
-    ],
-)
-def test_the_policy_is_one_that_reads_what_the_environment_shows(space: Any, wanted: str) -> None:
-    assert cli._policy_for(space) == wanted
 
 
 def test_atari_is_trained_as_env_kwargs_say_and_played_in_full_games(

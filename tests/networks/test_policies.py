@@ -25,7 +25,7 @@ from sbdqn.networks import (
     QNetwork,
 )
 from sbdqn.protocols import Head, PolicySpec
-from sbdqn.specs import resolve_policy
+from sbdqn.specs import policy_for, resolve_policy
 from sbdqn.types import Prediction, Purpose
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
@@ -643,3 +643,20 @@ def test_a_policy_that_was_saved_before_a_field_existed_has_its_default() -> Non
 def test_what_the_policies_share_is_no_policy() -> None:
     names = {name for name in SPECS if name.startswith("networks.")} - {"networks.SB3Features"}
     assert names == {"networks.MlpPolicy", "networks.CnnPolicy", "networks.MultiInputPolicy"}
+
+
+PICTURES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "wanted"),
+    [
+        (PICTURES, "CnnPolicy"),
+        (spaces.Dict({"image": PICTURES}), "MultiInputPolicy"),
+        (spaces.Tuple([PICTURES]), "MultiInputPolicy"),
+        (spaces.Box(0, 1, (4, 84, 84), np.float32), "MlpPolicy"),
+        (spaces.Discrete(3), "MlpPolicy"),
+    ],
+)
+def test_the_policy_is_one_that_reads_what_the_environment_shows(space: Any, wanted: str) -> None:
+    assert policy_for(space) == wanted
