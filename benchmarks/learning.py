@@ -10,6 +10,12 @@ the rows to CSV files. Run again after an interruption, it goes on with what is 
     python benchmarks/learning.py run cartpole
     python benchmarks/learning.py report
 
+Any recipe in any environment is measured as `RECIPE@ENV`. Those with the same environment are
+compared: `run` ends with `report.md` and its figure in a folder of the environment's name.
+
+    python benchmarks/learning.py run c51_classic@CartPole-v1 qr_dqn_classic@CartPole-v1 \\
+        --timesteps 50000 --seeds 0-4 --results FOLDER
+
 Seeds from 0 on are reported. Tune on others, elsewhere: `--seeds 1000-1004 --results FOLDER`.
 """
 
@@ -23,8 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from learning_results import Results
-    from learning_settings import Setting
+    from learning_settings import Group, Setting
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -45,9 +53,16 @@ def run(options: argparse.Namespace) -> None:
 
     results: dict[Setting, Results] = {}
     runs: list[Run] = []
-    for group, setting in chosen(options):
-        results[setting] = Results(options.results, group, setting)
-        runs += [Run(setting, seed) for seed in missing(results[setting], group, options)]
+    groups, compared = groups_of(options)
+    for name, group in {**groups, **compared}.items():
+        for setting in group.settings:
+            if options.only and setting.name not in options.only:
+                continue
+            if options.timesteps:
+                setting = shortened(setting, options.timesteps)
+            results[setting] = Results(options.results, name, setting)
+            seeds = options.seeds or group.seeds
+            runs += [Run(setting, seed) for seed in missing(results[setting], seeds, options)]
     runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
     failed = []
     for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
@@ -60,31 +75,36 @@ def run(options: argparse.Namespace) -> None:
             results[ended.setting].append(rows)
             outcome = f"{rows[-1]['mean']} in {rows[-1]['seconds']} s"
         print(f"{count} of {len(runs)}: {name}: {outcome}", flush=True)
+    if compared:
+        from learning_report import report_of
+
+        for name, group in compared.items():
+            report_of(options.results, name, group)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
 
-def chosen(options: argparse.Namespace) -> list[tuple[str, Setting]]:
-    """The settings that are asked for, with the names of their groups."""
-    from learning_groups import GROUPS
+def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, Group]]:
+    """Those that have a name, and those of `RECIPE@ENV`; exits if one is unknown."""
+    from gymnasium.error import Error as EnvironmentNameError
+    from learning_groups import GROUPS, of_recipes
 
-    unknown = set(options.groups) - GROUPS.keys()
-    of_groups = [
-        (name, s) for name in options.groups if name in GROUPS for s in GROUPS[name].settings
-    ]
-    unknown |= set(options.only or ()) - {setting.name for _, setting in of_groups}
+    pairs = [name for name in options.groups if "@" in name]
+    named = {name: GROUPS[name] for name in options.groups if name in GROUPS}
+    try:
+        compared = of_recipes(pairs, options.timesteps)
+    except (ValueError, EnvironmentNameError) as error:
+        sys.exit(str(error))
+    groups = [*named.values(), *compared.values()]
+    settings = {setting.name for group in groups for setting in group.settings}
+    unknown = {*options.groups} - {*GROUPS, *pairs} | {*(options.only or ())} - settings
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; `list` prints what there is")
-    if options.only:
-        of_groups = [(name, setting) for name, setting in of_groups if setting.name in options.only]
-    if options.timesteps:
-        of_groups = [(name, shortened(setting, options.timesteps)) for name, setting in of_groups]
-    return of_groups
+    return named, compared
 
 
-def missing(results: Results, group: str, options: argparse.Namespace) -> list[int]:
+def missing(results: Results, seeds: Iterable[int], options: argparse.Namespace) -> list[int]:
     """The seeds that have not run; exits if the setting is not what it was."""
-    from learning_groups import GROUPS
     from learning_results import ChangedSettingError
 
     if options.restart:
@@ -94,7 +114,7 @@ def missing(results: Results, group: str, options: argparse.Namespace) -> list[i
     except ChangedSettingError as error:
         sys.exit(str(error))
     done = results.runs()
-    return [seed for seed in options.seeds or GROUPS[group].seeds if seed not in done]
+    return [seed for seed in seeds if seed not in done]
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -125,11 +145,15 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the groups and their settings")
     runner = commands.add_parser("run", help="make the missing runs of groups")
-    runner.add_argument("groups", nargs="+", metavar="GROUP")
+    runner.add_argument("groups", nargs="+", metavar="GROUP|RECIPE@ENV")
     runner.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
     runner.add_argument("--seeds", type=seeds_of, help="such as 0-9 or 3,5 (the group's)")
     runner.add_argument("--workers", type=int, default=2, help="processes (2)")
-    runner.add_argument("--timesteps", type=int, help="a smaller budget, to try it; elsewhere")
+    runner.add_argument(
+        "--timesteps",
+        type=int,
+        help="a smaller budget (of RECIPE@ENV any), with a --results of its own",
+    )
     runner.add_argument("--restart", action="store_true", help="remove what was measured before")
     reporter = commands.add_parser("report", help="write the documentation's tables and figures")
     reporter.add_argument("--docs", type=Path, help="folder of the pages")
@@ -145,6 +169,8 @@ def main() -> None:
     else:
         if options.timesteps and options.results == FOLDER:
             parser.error("--timesteps changes the measurement: give it a --results of its own")
+        if options.results == FOLDER and any("@" in name for name in options.groups):
+            parser.error("RECIPE@ENV is not in the documentation: give it a --results of its own")
         run(options)
 
 

@@ -7,7 +7,7 @@ of LunarLander-v3 is the one of v2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from learning_settings import Group, Setting, Task
@@ -16,6 +16,7 @@ from sbdqn import recipes
 from sbdqn.exploration import EpsilonGreedy
 from sbdqn.recipes import Recipe
 from sbdqn.schedules import Linear
+from sbdqn.specs import policy_for
 
 
 def recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -28,7 +29,7 @@ SHORT_CART_POLE = Task("CartPole-v0", 195.0)
 ACROBOT = Task("Acrobot-v1", -100.0)
 MOUNTAIN_CAR = Task("MountainCar-v0", -110.0)
 LUNAR_LANDER = Task("LunarLander-v3", 200.0)
-MINATAR = recipe("minatar", {"policy": "CnnPolicy"})
+MINATAR = recipe("minatar")
 MINATAR_GAMES = ("Breakout", "Asterix", "SpaceInvaders")
 
 _WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
@@ -226,3 +227,43 @@ GROUPS = {
         is_study=True,
     ),
 }
+
+
+def of_recipes(names: Iterable[str], timesteps: int | None) -> dict[str, Group]:
+    """Groups of `RECIPE@ENV`: one for each environment, with a setting for each recipe.
+
+    Args:
+        names: such as `rainbow_classic@CartPole-v1`.
+        timesteps: the budget; by default what the recipe was tuned for.
+
+    Raises:
+        ValueError: if a recipe is unknown, has no budget of its own, or if the environment is one
+            of ALE's, whose games are made and evaluated otherwise.
+    """
+    groups: dict[str, Group] = {}
+    for name in names:
+        recipe_name, _, env_id = name.partition("@")
+        chosen = recipes.by_name().get(recipe_name)
+        if chosen is None:
+            raise ValueError(f"{name}: no recipe has this name; `sbdqn recipes` lists them")
+        if env_id.startswith("ALE/"):
+            raise ValueError(f"{name}: `sbdqn train` and `sbdqn evaluate` measure Atari games")
+        budget = timesteps or chosen.timesteps
+        if budget is None:
+            raise ValueError(f"{name}: the recipe has no budget of its own; give `--timesteps`")
+        limit = chosen.get("env_kwargs", {}).get("max_episode_steps")
+        env = Task(env_id, max_episode_steps=limit).make()
+        threshold = env.spec.reward_threshold if env.spec else None
+        setting = Setting(
+            recipe_name,
+            "sbdqn",
+            Task(env_id, threshold, limit),
+            budget,
+            recipe(recipe_name, {"policy": policy_for(env.observation_space)}),
+            eval_every=max(1, budget // 20),
+            agent=recipe_name,
+        )
+        title = env_id.replace("/", "-")
+        others = groups[title].settings if title in groups else ()
+        groups[title] = Group(env_id, (*others, setting), seeds=range(10))
+    return groups

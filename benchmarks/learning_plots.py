@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from learning_settings import LIBRARIES, Setting, Task
+from learning_settings import Setting, Task
 from learning_statistics import (
     FEWEST_SEEDS,
     Curve,
@@ -22,7 +22,6 @@ from learning_statistics import (
 from matplotlib.figure import Figure
 
 Runs = Mapping[Setting, Sequence[Curve]]
-COLOURS = {"sbdqn": "C0", "sb3": "C1", "random": "grey"}
 
 mpl.rcParams["svg.hashsalt"] = "sbdqn"  # the same file for the same curves
 
@@ -55,11 +54,11 @@ def draw_curves(runs: Runs, file: Path) -> None:
 
 def draw_returns(axes: Any, task: Task, runs: Runs) -> None:
     """IQM of the evaluations, with its interval, or each seed where they are too few for one."""
-    for setting, curves in runs.items():
+    for place, (setting, curves) in enumerate(runs.items()):
         means = np.stack([curve.means for curve in curves])  # (seeds, evaluations)
         timesteps = curves[0].timesteps
-        colour = COLOURS[setting.library]
-        label = f"{LIBRARIES[setting.library]}, {len(curves)} seeds"
+        colour = f"C{place}"
+        label = f"{setting.agent}, {len(curves)} seeds"
         axes.plot(timesteps, interquartile_mean(means, axis=0), color=colour, label=label)
         if len(curves) >= FEWEST_SEEDS:
             low, high = interval(interquartile_mean, means)
@@ -73,9 +72,9 @@ def draw_returns(axes: Any, task: Task, runs: Runs) -> None:
 
 def draw_shares(axes: Any, threshold: float, runs: Runs) -> None:
     """How many of the seeds are at the threshold, at each evaluation."""
-    for setting, curves in runs.items():
+    for place, curves in enumerate(runs.values()):
         shares = 100.0 * np.mean([curve.means >= threshold for curve in curves], axis=0)
-        axes.plot(curves[0].timesteps, shares, color=COLOURS[setting.library])
+        axes.plot(curves[0].timesteps, shares, color=f"C{place}")
     axes.set(title=f"at {threshold:g} or more", ylabel="% of seeds", ylim=(-4, 104))
 
 

@@ -13,7 +13,7 @@ import learning_plots
 import numpy as np
 from learning_groups import GROUPS
 from learning_results import Results, Row
-from learning_settings import LIBRARIES, Group, Setting
+from learning_settings import Group, Setting
 from learning_statistics import (
     Curve,
     Estimate,
@@ -122,10 +122,9 @@ Column = tuple[str, Callable[[Measured], str]]
 def label(each: Measured) -> str:
     """Who learned, and where."""
     setting = each.setting
-    library = LIBRARIES[setting.library]
     if setting.library == "random":
-        return f"{library}, {setting.task.env_id}"
-    return f"{library}, {setting.task.env_id}, {each.curves[0].timesteps[-1]:,} steps"
+        return f"{setting.agent}, {setting.task.env_id}"
+    return f"{setting.agent}, {setting.task.env_id}, {each.curves[0].timesteps[-1]:,} steps"
 
 
 def at_threshold(each: Measured) -> str:
@@ -231,7 +230,7 @@ def differences(ours: Measured, theirs: Measured) -> list[str]:
 # -- the pages -----------------------------------------------------------------
 
 
-def section(name: str, group: Group, found: Sequence[Measured], figure: str) -> str:
+def section(group: Group, found: Sequence[Measured], figure: str) -> str:
     """All that is generated of a group."""
     versions = ", ".join(sorted(set().union(*(each.versions for each in found))))
     what = "Later evaluations that hold the threshold" if group.is_study else "Learning curves"
@@ -261,8 +260,19 @@ def report(results: Path, docs: Path) -> None:
         draw = learning_plots.draw_study if group.is_study else learning_plots.draw_curves
         (docs / "figures").mkdir(exist_ok=True)
         draw({each.setting: each.curves for each in found}, docs / figure)
-        content = section(name, group, found, figure)
+        content = section(group, found, figure)
         texts = {page: write_between(text, name, content) for page, text in texts.items()}
         print(f"{name}: {sum(len(each.curves) for each in found)} runs")
     for page, text in texts.items():
         (docs / page).write_text(text)
+
+
+def report_of(results: Path, name: str, group: Group) -> None:
+    """Write a page on one group beside its rows, if there are any."""
+    found = measured(results, name, group)
+    if not found:
+        return
+    page, figure = (results / name / f"report.{kind}" for kind in ("md", "svg"))
+    learning_plots.draw_curves({each.setting: each.curves for each in found}, figure)
+    page.write_text(f"# {group.title}\n\n{section(group, found, figure.name)}\n")
+    print(page)

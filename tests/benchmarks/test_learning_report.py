@@ -11,20 +11,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import learning
 import learning_report
 import learning_statistics
 import pytest
-from learning_groups import GROUPS
-from learning_report import percent, table, with_interval, with_range, write_between
+from learning_groups import GROUPS, of_recipes
+from learning_report import percent, report_of, table, with_interval, with_range, write_between
 from learning_results import FOLDER, Results
+from learning_settings import Setting
 from learning_statistics import Estimate
 
 SCRIPT = Path(learning_report.__file__).parent / "learning.py"
 
 
-def runs_of(folder: Path, group: str, name: str, curves: list[list[float]]) -> None:
-    """Rows as if seeds had been evaluated to these means; the last is the final policy's."""
+def setting_of(group: str, name: str) -> Setting:
+    """One that the documentation has."""
     (setting,) = (each for each in GROUPS[group].settings if each.name == name)
+    return setting
+
+
+def runs_of(folder: Path, group: str, setting: Setting, curves: list[list[float]]) -> None:
+    """Rows as if seeds had been evaluated to these means; the last is the final policy's."""
     results = Results(folder, group, setting)
     common = {
         "version": "sbdqn 0",
@@ -66,10 +73,20 @@ def cells(page: Path, name: str, first: str, place: int) -> list[str]:
 def test_tables_and_figures_come_from_the_rows(tmp_path, docs, monkeypatch):
     monkeypatch.setattr(learning_statistics, "RESAMPLES", 99)
     ours = 3 * [[100, 500, 500, 500], [100, 100, 500, 480]]
-    runs_of(tmp_path, "cartpole", "sbdqn", ours)
-    runs_of(tmp_path, "cartpole", "sb3", 3 * [[100, 500, 100, 400], [100, 100, 100, 100]])
-    runs_of(tmp_path, "forgetting", "base", ours)
-    runs_of(tmp_path, "forgetting", "1_step", [[500, 100, 100, 80], [500, 500, 100, 100]])
+    runs_of(tmp_path, "cartpole", setting_of("cartpole", "sbdqn"), ours)
+    runs_of(
+        tmp_path,
+        "cartpole",
+        setting_of("cartpole", "sb3"),
+        3 * [[100, 500, 100, 400], [100, 100, 100, 100]],
+    )
+    runs_of(tmp_path, "forgetting", setting_of("forgetting", "base"), ours)
+    runs_of(
+        tmp_path,
+        "forgetting",
+        setting_of("forgetting", "1_step"),
+        [[500, 100, 100, 80], [500, 500, 100, 100]],
+    )
     learning_report.report(tmp_path, docs)
 
     page = docs / "learning.md"
@@ -99,7 +116,7 @@ def test_tables_and_figures_come_from_the_rows(tmp_path, docs, monkeypatch):
 
 
 def test_a_study_without_its_base_is_not_reported(tmp_path, docs, capsys):
-    runs_of(tmp_path, "forgetting", "1_step", [[500, 100], [500, 500]])
+    runs_of(tmp_path, "forgetting", setting_of("forgetting", "1_step"), [[500, 100], [500, 500]])
     learning_report.report(tmp_path, docs)
     assert capsys.readouterr().out == ""
     assert not (docs / "figures").exists()
@@ -125,6 +142,38 @@ def test_figures_are_written_with_their_intervals():
     assert percent(Estimate(0.5, 0.25, 0.75)) == "50.0 % (25.0 to 75.0)"
     assert percent(Estimate(0.5, None, None)) == "50.0 %"
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_recipes_that_are_not_in_the_documentation_have_a_page_of_their_own(tmp_path, capsys):
+    (group,) = of_recipes(["cartpole@CartPole-v1", "c51_classic@CartPole-v1"], 50_000).values()
+    report_of(tmp_path, "CartPole-v1", group)
+    assert not (tmp_path / "CartPole-v1").exists()  # nothing has run
+    runs_of(tmp_path, "CartPole-v1", group.settings[1], [[100, 500]])
+    report_of(tmp_path, "CartPole-v1", group)
+    page = tmp_path / "CartPole-v1" / "report.md"
+    assert "| c51_classic, CartPole-v1, 5,000 steps | 1 | 500.0 |" in page.read_text()
+    assert "(report.svg)" in page.read_text()
+    assert (page.parent / "report.svg").exists()
+    assert capsys.readouterr().out == f"{page}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "carpole"], "unknown: carpole"),
+        (["run", "cartpole", "--only", "sb4"], "unknown: sb4"),
+        (["run", "cartpole", "--timesteps", "10"], "give it a --results of its own"),
+        (["run", "cartpole@CartPole-v1"], "give it a --results of its own"),
+        (["run", "cart@CartPole-v1", "--results", "elsewhere"], "no recipe has this name"),
+        (["run", "cartpole@CartPol-v1", "--results", "elsewhere"], "`CartPol` doesn't exist"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["learning.py", *arguments])
+    monkeypatch.setattr(learning, "ONE_THREAD", {})  # for this process has begun
+    with pytest.raises(SystemExit) as raised:
+        learning.main()
+    assert message in f"{raised.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.slow

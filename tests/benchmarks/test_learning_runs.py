@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+import gymnasium
 import learning_runs
+import numpy as np
 import pytest
-from learning_groups import CART_POLE, GROUPS, SHORT_CART_POLE, ZOO_CART_POLE
+from gymnasium.spaces import Box, Discrete
+from learning_groups import (
+    CART_POLE,
+    GROUPS,
+    SHORT_CART_POLE,
+    ZOO_CART_POLE,
+    of_recipes,
+)
 from learning_runs import Run, solved_after, train
 from learning_settings import LimitsEnd, Setting, Task
+
+from tests.environments import AnyObsEnv
 
 SHORT = Task("CartPole-v1", 475.0, max_episode_steps=5)
 
@@ -134,3 +145,51 @@ def test_settings_of_the_zoo_make_the_models_they_describe():
                 model = setting.model(seed=0)
                 assert model.train_freq.frequency == ZOO_CART_POLE["train_freq"]
                 assert model.exploration_fraction == 0.16
+
+
+def test_any_recipe_is_measured_in_any_environment():
+    names = ["cartpole@CartPole-v1", "c51_classic@CartPole-v1", "c51_classic@FrozenLake-v1"]
+    groups = of_recipes(names, 40)
+    assert list(groups) == ["CartPole-v1", "FrozenLake-v1"]
+    ours, c51 = groups["CartPole-v1"].settings
+    assert ours.task == c51.task == CART_POLE
+    assert (ours.agent, ours.timesteps, ours.eval_every) == ("cartpole", 40, 2)
+    assert (ours.record()["head"], ours.record()["n_steps"]) == ("'scalar'", "8")
+    assert c51.record()["head"].startswith("Categorical(")
+    (lake,) = groups["FrozenLake-v1"].settings
+    assert lake.task.threshold == 0.7
+    assert train(Run(lake, 0))[-1]["timesteps"] == 40
+
+
+def test_a_recipe_is_measured_for_as_long_as_it_was_tuned():
+    (setting,) = of_recipes(["cartpole@CartPole-v1"], None)["CartPole-v1"].settings
+    assert (setting.timesteps, setting.eval_every) == (50_000, 2_500)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cart@CartPole-v1", "no recipe has this name"),
+        ("rainbow@CartPole-v1", "no budget of its own; give `--timesteps`"),
+        ("atari@ALE/Pong-v5", "`sbdqn train`"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        of_recipes([name], None)
+
+
+def test_a_recipe_with_a_time_limit_is_evaluated_with_it():
+    pytest.importorskip("minatar")
+    (group,) = of_recipes(["minatar@MinAtar/Breakout-v1"], 100).values()
+    assert group.settings[0].task.max_episode_steps == 5_000
+
+
+def test_a_recipe_has_the_policy_of_the_environments_observations():
+    spaces = {"space": Box(0, 255, (6, 5, 1), np.uint8), "actions": Discrete(2)}
+    gymnasium.register("Pictures-v0", AnyObsEnv, kwargs=spaces)
+    try:
+        (group,) = of_recipes(["dqn_classic@Pictures-v0"], 100).values()
+        assert group.settings[0].parameters["policy"] == "CnnPolicy"
+    finally:
+        gymnasium.registry.pop("Pictures-v0")
