@@ -261,7 +261,7 @@ rainbow_classic = Recipe(
 
 # For one task each, tuned on seeds from 1000, which no table reports, but for MinAtar's, which is
 # that of its example, chosen on seed 0. docs/learning.md has what was measured.
-# What the defaults say is said again, so that they may change and these stay.
+# Of what the defaults say and may change, all that was tuned is said again.
 _TUNED = {
     **_adam(1e-3, 1e-8),
     "head": "scalar",
@@ -281,7 +281,7 @@ _TUNED = {
 }
 _SMALL_NETWORK = {"policy_kwargs": {"net_arch": (64, 64), "layer_norm": True}}
 _MIDDLE_NETWORK = {"policy_kwargs": {"net_arch": (128, 128), "layer_norm": True}}
-_EVERY_STEP = {"train_freq": 1, "target_update_interval": 1, "tau": 0.005}
+_BOTH_NETWORKS_EVERY_STEP = {"train_freq": 1, "target_update_interval": 1, "tau": 0.005}
 cartpole = Recipe(
     "CartPole, tuned to be solved soon and to stay so",
     _TUNED,
@@ -296,14 +296,14 @@ cartpole_fast = Recipe(
     _TUNED,
     _SMALL_NETWORK,
     _explore(0.0, 600),
-    _EVERY_STEP,
+    _BOTH_NETWORKS_EVERY_STEP,
     {"gradient_steps": 4, "learning_rate": 5e-4, "learning_starts": 64},
 )
 acrobot = Recipe(
     "Acrobot, tuned on three seeds: QR-DQN with an update a step",
     _TUNED,
     _MIDDLE_NETWORK,
-    _EVERY_STEP,
+    _BOTH_NETWORKS_EVERY_STEP,
     _explore(0.05, 10_000),
     {"head": Quantile(quantiles=25), "n_steps": 1, "batch_size": 128},
     {"learning_rate": Linear(5e-4, 1e-5, 100_000)},
@@ -324,7 +324,7 @@ lunar_lander = Recipe(
     "LunarLander, tuned on nine seeds: two steps, a long horizon, an update a step",
     _TUNED,
     _MIDDLE_NETWORK,
-    _EVERY_STEP,
+    _BOTH_NETWORKS_EVERY_STEP,
     _explore(0.05, 30_000),
     {"n_steps": 2, "gamma": 0.995, "learning_starts": 1_000, "batch_size": 128},
     {"learning_rate": Linear(1e-3, 1e-5, 100_000)},

@@ -272,10 +272,27 @@ def test_a_tuned_recipe_does_not_follow_the_defaults() -> None:
     assert len(TUNED) >= 3
     needed = {name for name in inspect.signature(DQN).parameters if name in TUNED["cartpole"]}
     assert {"n_steps", "batch_size", "learning_rate", "train_freq", "tau", "gamma"} <= needed
-    for name, recipe in TUNED.items():
+    for name, recipe in {**TUNED, "cartpole_fast": RECIPES["cartpole_fast"]}.items():
         assert set(TUNED["cartpole"]) <= set(recipe), name
-        assert recipe.timesteps, name
         assert {"net_arch", "layer_norm"} <= set(recipe["policy_kwargs"]), name
+
+
+def test_tuned_recipes_explore_and_are_measured_for_as_long_as_they_were_tuned() -> None:
+    def explored(name: str) -> tuple[float, float]:
+        epsilon = RECIPES[name]["exploration"].epsilon
+        return epsilon.end, epsilon.duration
+
+    expected = {
+        "cartpole": (0.05, 5_000, 50_000),
+        "cartpole_fast": (0.0, 600, None),
+        "acrobot": (0.05, 10_000, 100_000),
+        "mountain_car": (0.05, 48_000, 120_000),
+        "lunar_lander": (0.05, 30_000, 100_000),
+        "minatar": (0.01, 37_500, 750_000),
+    }
+    assert expected.keys() == TUNED.keys() | {"cartpole_fast"}
+    for name, values in expected.items():
+        assert (*explored(name), RECIPES[name].timesteps) == values, name
 
 
 @pytest.mark.parametrize(
