@@ -11,7 +11,8 @@ the rows to CSV files. Run again after an interruption, it goes on with what is 
     python benchmarks/learning.py report
 
 Any recipe in any environment is measured as `RECIPE@ENV`. Those with the same environment are
-compared: `run` ends with `report.md` and its figure in a folder of the environment's name.
+compared: `run` ends with `report.md` on the recipes of this call, and a figure, in a folder of
+the environment's name.
 
     python benchmarks/learning.py run c51_classic@CartPole-v1 qr_dqn_classic@CartPole-v1 \\
         --timesteps 50000 --seeds 0-4 --results FOLDER
@@ -29,52 +30,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from learning_results import Results
+    from learning_runs import Run
     from learning_settings import Group, Setting
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def seeds_of(text: str) -> list[int]:
-    """The seeds that `0-9,20` names."""
-    seeds: list[int] = []
+    """The seeds that `0-9,20` names, each once."""
+    seeds: dict[int, None] = {}
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        seeds.extend(range(int(first), int(last or first) + 1))
-    return seeds
+        first, dash, last = part.partition("-")
+        named = range(int(first), int(last if dash else first) + 1)
+        if not named:
+            raise argparse.ArgumentTypeError(f"{part} names no seed")
+        seeds.update(dict.fromkeys(named))
+    return list(seeds)
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are missing; exit 1 if one failed."""
-    from learning_results import Results
-    from learning_runs import Run, finished
+    from learning_runs import finished
 
-    results: dict[Setting, Results] = {}
-    runs: list[Run] = []
-    groups, compared = groups_of(options)
-    for name, group in {**groups, **compared}.items():
-        for setting in group.settings:
-            if options.only and setting.name not in options.only:
-                continue
-            if options.timesteps:
-                setting = shortened(setting, options.timesteps)
-            results[setting] = Results(options.results, name, setting)
-            seeds = options.seeds or group.seeds
-            runs += [Run(setting, seed) for seed in missing(results[setting], seeds, options)]
-    runs.sort(key=lambda run: run.seed)  # so that a part of them is a part of each setting
+    named, compared = groups_of(options)
+    runs = {
+        run: results
+        for name, group in {**named, **compared}.items()
+        for run, results in missing(name, group, options)
+    }
+    in_order = sorted(runs, key=lambda run: run.seed)  # a part of all is a part of each setting
     failed = []
-    for count, (ended, rows) in enumerate(finished(runs, options.workers), start=1):
-        file = results[ended.setting].file
-        name = f"{file.parent.name}/{file.stem} seed {ended.seed}"
-        outcome = "failed"
+    for place, (run, rows) in enumerate(finished(in_order, options.workers), start=1):
+        file = runs[run].file
+        name = f"{file.parent.name}/{file.stem} seed {run.seed}"
         if rows is None:
+            outcome = "failed"
             failed.append(name)
+        elif run.seed in runs[run].runs():
+            outcome = "there already, from another process"
         else:
-            results[ended.setting].append(rows)
+            runs[run].append(rows)
             outcome = f"{rows[-1]['mean']} in {rows[-1]['seconds']} s"
-        print(f"{count} of {len(runs)}: {name}: {outcome}", flush=True)
+        print(f"{place} of {len(runs)}: {name}: {outcome}", flush=True)
     if compared:
         from learning_report import report_of
 
@@ -87,7 +95,8 @@ def run(options: argparse.Namespace) -> None:
 def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, Group]]:
     """Those that have a name, and those of `RECIPE@ENV`; exits if one is unknown."""
     from gymnasium.error import Error as EnvironmentNameError
-    from learning_groups import GROUPS, of_recipes
+    from learning_groups import GROUPS
+    from learning_recipes import of_recipes
 
     pairs = [name for name in options.groups if "@" in name]
     named = {name: GROUPS[name] for name in options.groups if name in GROUPS}
@@ -103,18 +112,30 @@ def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, 
     return named, compared
 
 
-def missing(results: Results, seeds: Iterable[int], options: argparse.Namespace) -> list[int]:
-    """The seeds that have not run; exits if the setting is not what it was."""
-    from learning_results import ChangedSettingError
+def missing(name: str, group: Group, options: argparse.Namespace) -> Iterator[tuple[Run, Results]]:
+    """The runs that have not been made, and where their rows go.
 
-    if options.restart:
-        results.remove()
-    try:
-        results.fingerprint()
-    except ChangedSettingError as error:
-        sys.exit(str(error))
-    done = results.runs()
-    return [seed for seed in seeds if seed not in done]
+    Exits if a setting is not what it was.
+    """
+    from learning_results import ChangedSettingError, Results
+    from learning_runs import Run
+
+    for setting in group.settings:
+        if options.only and setting.name not in options.only:
+            continue
+        if options.timesteps:
+            setting = shortened(setting, options.timesteps)
+        results = Results(options.results, name, setting)
+        if options.restart:
+            results.remove()
+        try:
+            results.fingerprint()
+        except ChangedSettingError as error:
+            sys.exit(str(error))
+        done = results.runs()
+        for seed in options.seeds or group.seeds:
+            if seed not in done:
+                yield Run(setting, seed), results
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -148,10 +169,10 @@ def main() -> None:
     runner.add_argument("groups", nargs="+", metavar="GROUP|RECIPE@ENV")
     runner.add_argument("--only", nargs="+", metavar="SETTING", help="these settings alone")
     runner.add_argument("--seeds", type=seeds_of, help="such as 0-9 or 3,5 (the group's)")
-    runner.add_argument("--workers", type=int, default=2, help="processes (2)")
+    runner.add_argument("--workers", type=count, default=2, help="processes (2)")
     runner.add_argument(
         "--timesteps",
-        type=int,
+        type=count,
         help="a smaller budget (of RECIPE@ENV any), with a --results of its own",
     )
     runner.add_argument("--restart", action="store_true", help="remove what was measured before")

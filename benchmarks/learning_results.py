@@ -1,6 +1,6 @@
 """The files that `learning.py` keeps: `GROUP/SETTING.csv`, and what was set beside it.
 
-A run's rows are written at once when it has ended, so that it is there as a whole or not at all.
+A run's rows are written at once when it has ended; a run that is not whole is refused by name.
 `GROUP/SETTING.json` holds the parameters that a file's rows were measured with; rows measured
 with others are never added to them.
 """
@@ -54,6 +54,11 @@ class Results:
         if not self.file.exists():
             self._record_file.parent.mkdir(parents=True, exist_ok=True)
             self._record_file.write_text(json.dumps(self._setting.record(), indent=1) + "\n")
+        if not self._record_file.exists():
+            raise ChangedSettingError(
+                f"{self.file} has lost {self._record_file.name}, which says what it was measured "
+                f"with; bring it back, or start again with `--restart`"
+            )
         recorded = json.loads(self._record_file.read_text())
         changes = self.changes()
         if changes:

@@ -1,7 +1,7 @@
 """One training with its evaluations, and many of them in processes of their own.
 
 Each process has one torch thread. Greedy policies of both libraries are evaluated by the same
-code, in environments of their own, from the same start states each time.
+code, in environments of their own, which have the same seeds each time.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RandomAgent:
         return self._rng.integers(self._n_actions, size=len(observation)), None
 
 
-class Protocol:
+class Evaluations:
     """Evaluates a model while it trains and afterwards, and keeps the rows.
 
     The clocks of training begin with it, and stand still while it evaluates.
@@ -153,29 +153,29 @@ def train(run: Run) -> list[Row]:
     setting, seed = run
     if setting.library == "sb3":
         import_module("stable_baselines3")  # before the clocks, as our library has been
-    protocol = Protocol(setting, seed)
+    evaluations = Evaluations(setting, seed)
     if setting.library == "random":
-        protocol.model = RandomAgent(setting, seed)
-        protocol.finish(0)
-        return protocol.rows
-    model = protocol.model = setting.model(seed)
+        evaluations.model = RandomAgent(setting, seed)
+        evaluations.finish(0)
+        return evaluations.rows
+    model = evaluations.model = setting.model(seed)
     follow = _following_ours if setting.library == "sbdqn" else _following_sb3
-    model.learn(setting.timesteps, callback=follow(protocol, model))
-    protocol.finish(model.num_timesteps)
-    return protocol.rows
+    model.learn(setting.timesteps, callback=follow(evaluations, model))
+    evaluations.finish(model.num_timesteps)
+    return evaluations.rows
 
 
-def _following_ours(protocol: Protocol, model: Any) -> Any:
+def _following_ours(evaluations: Evaluations, model: Any) -> Any:
     def follow(step: Any, _: Any) -> None:
-        protocol.after_step(model.num_timesteps, (each.reward for each in step["episodes"]))
+        evaluations.after_step(model.num_timesteps, (each.reward for each in step["episodes"]))
 
     return follow
 
 
-def _following_sb3(protocol: Protocol, model: Any) -> Any:
+def _following_sb3(evaluations: Evaluations, model: Any) -> Any:
     def follow(step: Any, _: Any) -> bool:
         ended = (info["episode"]["r"] for info in step["infos"] if "episode" in info)
-        protocol.after_step(model.num_timesteps, ended)
+        evaluations.after_step(model.num_timesteps, ended)
         return True
 
     return follow

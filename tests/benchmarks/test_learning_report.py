@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import learning
 import learning_report
 import learning_statistics
 import pytest
-from learning_groups import GROUPS, of_recipes
+from learning_groups import GROUPS
+from learning_recipes import of_recipes
 from learning_report import percent, report_of, table, with_interval, with_range, write_between
 from learning_results import FOLDER, Results
 from learning_settings import Setting
@@ -80,6 +80,7 @@ def test_tables_and_figures_come_from_the_rows(tmp_path, docs, monkeypatch):
         setting_of("cartpole", "sb3"),
         3 * [[100, 500, 100, 400], [100, 100, 100, 100]],
     )
+    runs_of(tmp_path, "cartpole", setting_of("cartpole", "sbdqn_100k"), [[100, 500]])
     runs_of(tmp_path, "forgetting", setting_of("forgetting", "base"), ours)
     runs_of(
         tmp_path,
@@ -90,7 +91,7 @@ def test_tables_and_figures_come_from_the_rows(tmp_path, docs, monkeypatch):
     learning_report.report(tmp_path, docs)
 
     page = docs / "learning.md"
-    ends, way = (cells(page, "cartpole", "sbdqn, CartPole-v1", place) for place in (0, 1))
+    ends, way = (cells(page, "cartpole", "sbdqn, CartPole-v1", place) for place in (0, 2))
     assert ends[1] == "6"
     assert re.fullmatch(r"490\.0 \(48\d\.\d to (49\d|500)\.\d\)", ends[3])
     assert ends[4:] == ["480.0", "6 of 6"]
@@ -98,11 +99,12 @@ def test_tables_and_figures_come_from_the_rows(tmp_path, docs, monkeypatch):
     assert way[4:] == ["60 (60 to 60)", "70 (70 to 70)"]
     ends, way = (cells(page, "cartpole", "SB3, CartPole-v1", place) for place in (0, 1))
     assert ends[4:] == ["100.0", "0 of 6"]
-    assert way[1] == "10,000 (10,000 to 10,000), 3 never"
+    assert way[1] == "never (10,000 to 10,000), 3 never"
     assert way[3] == "0.0 %"  # of three seeds, too few for an interval
-    difference = cells(page, "cartpole", "sbdqn, CartPole-v1", 2)
+    difference = cells(page, "cartpole", "sbdqn, CartPole-v1", 4)  # after two budgets' rows
     assert re.fullmatch(r"\+240\.0 \(\+\d+\.\d to \+\d+\.\d\)", difference[2])
     assert difference[3] == "+100.0"
+    assert page.read_text().count("ours less SB3's") == 1  # the other budget has no pair
     assert "With gymnasium 1, sbdqn 0, torch 2." in page.read_text()
     switch = cells(docs / "forgetting.md", "forgetting", "`1_step`", 0)
     assert switch[2:5] == ["25.0 %", "-75.0", "0 of 2"]
@@ -131,7 +133,8 @@ def test_every_group_has_its_place_on_a_page():
 def test_a_range_says_how_many_never_got_there():
     assert with_range([1_000, 3_000]) == "2,000 (1,000 to 3,000)"
     assert with_range([1.0, 2.0, math.inf]) == "2 (1 to 2), 1 never"
-    assert with_range([1.0, math.inf, math.inf]) == "never (1 to 1), 2 never"
+    assert with_range([1.0, 2.0, 3.0, math.inf]) == "3 (1 to 3), 1 never"
+    assert with_range([1.0, 2.0, math.inf, math.inf]) == "never (1 to 2), 2 never"
     assert with_range([math.inf]) == "never"
 
 
@@ -155,25 +158,6 @@ def test_recipes_that_are_not_in_the_documentation_have_a_page_of_their_own(tmp_
     assert "(report.svg)" in page.read_text()
     assert (page.parent / "report.svg").exists()
     assert capsys.readouterr().out == f"{page}\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "carpole"], "unknown: carpole"),
-        (["run", "cartpole", "--only", "sb4"], "unknown: sb4"),
-        (["run", "cartpole", "--timesteps", "10"], "give it a --results of its own"),
-        (["run", "cartpole@CartPole-v1"], "give it a --results of its own"),
-        (["run", "cart@CartPole-v1", "--results", "elsewhere"], "no recipe has this name"),
-        (["run", "cartpole@CartPol-v1", "--results", "elsewhere"], "`CartPol` doesn't exist"),
-    ],
-)
-def test_the_command_says_what_it_cannot_do(arguments, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["learning.py", *arguments])
-    monkeypatch.setattr(learning, "ONE_THREAD", {})  # for this process has begun
-    with pytest.raises(SystemExit) as raised:
-        learning.main()
-    assert message in f"{raised.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.slow

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import count
+from typing import Any
 
 import gymnasium
 import learning_runs
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Discrete
-from learning_groups import (
-    CART_POLE,
-    GROUPS,
-    SHORT_CART_POLE,
-    ZOO_CART_POLE,
-    of_recipes,
-)
-from learning_runs import Run, solved_after, train
+from learning_groups import CART_POLE, GROUPS, IN_SBDQN, SHORT_CART_POLE
+from learning_recipes import of_recipes
+from learning_runs import Evaluations, RandomAgent, Run, solved_after, train
 from learning_settings import LimitsEnd, Setting, Task
 
+from sbdqn import DQN
 from tests.environments import AnyObsEnv
 
 SHORT = Task("CartPole-v1", 475.0, max_episode_steps=5)
@@ -102,13 +101,18 @@ def test_the_old_cart_pole_is_made_without_a_warning():
 @pytest.mark.parametrize("name", ["forgetting", "forgetting_zoo"])
 def test_a_study_changes_one_thing_at_a_time(name):
     settings = GROUPS[name].settings
-    base, unlimited, *others = (setting.record() for setting in settings)
-    assert {name for name in base if base[name] != unlimited[name]} == {"limits_end"}
-    together = [{"tau", "target_update_interval"}, {"train_freq", "gradient_steps"}]
+    base, without_bootstrap, *others = (setting.record() for setting in settings)
+    assert {key for key in base if base[key] != without_bootstrap[key]} == {"limits_end"}
+    rhythm = {"train_freq", "gradient_steps"}
+    together = [{"tau", "target_update_interval"}, rhythm, {*rhythm, "target_update_interval"}]
     for record in others:
-        changed = {name for name in base if base[name] != record[name]}
+        changed = {key for key in base if base[key] != record[key]}
         assert len(changed) == 1 or changed in together
-    assert {"memory_10000", "batch_256"} < {setting.name for setting in settings}
+    values = {setting.name: setting.record() for setting in settings}
+    assert values["memory_50000"]["buffer_size"] == "50000"
+    assert values["batch_256"]["batch_size"] == "256"
+    assert values["adam_eps_1e-3"]["policy.optimizer_kwargs"] == "{'eps': 0.001}"
+    assert "end=0.1," in values["epsilon_floor_0.1"]["exploration"]
 
 
 def test_switches_that_change_nothing_are_left_out():
@@ -138,13 +142,116 @@ def test_the_env_kwargs_of_a_recipe_reach_its_environment():
     model.close()
 
 
-def test_settings_of_the_zoo_make_the_models_they_describe():
-    for group in GROUPS.values():
-        for setting in group.settings:
-            if setting.library == "sb3" and setting.task.env_id.startswith("CartPole"):
-                model = setting.model(seed=0)
-                assert model.train_freq.frequency == ZOO_CART_POLE["train_freq"]
-                assert model.exploration_fraction == 0.16
+# Of rl-baselines3-zoo, hyperparameters/dqn.yml.
+ZOO_NAMES = (
+    *("learning_rate", "batch_size", "buffer_size", "learning_starts", "gamma"),
+    *("target_update_interval", "train_freq", "gradient_steps"),
+    *("exploration_fraction", "exploration_final_eps"),
+)
+ZOO_VALUES = {
+    "CartPole-v1": (2.3e-3, 64, 100_000, 1_000, 0.99, 10, 256, 128, 0.16, 0.04),
+    "MountainCar-v0": (4e-3, 128, 10_000, 1_000, 0.98, 600, 16, 8, 0.2, 0.07),
+    "LunarLander-v3": (6.3e-4, 128, 50_000, 0, 0.99, 250, 4, -1, 0.12, 0.1),
+    "Acrobot-v1": (6.3e-4, 128, 50_000, 0, 0.99, 250, 4, -1, 0.12, 0.1),
+}
+ZOO = {env: dict(zip(ZOO_NAMES, each, strict=True)) for env, each in ZOO_VALUES.items()}
+ZOO["CartPole-v0"] = ZOO["CartPole-v1"]
+
+
+def test_the_settings_of_sb3_are_those_of_the_zoo():
+    theirs = [each for group in GROUPS.values() for each in group.settings if each.library == "sb3"]
+    assert {each.task.env_id for each in theirs} == {*ZOO}
+    for each in theirs:
+        wide = {"policy_kwargs": {"net_arch": [256, 256]}}
+        assert each.parameters == {**ZOO[each.task.env_id], **wide}, each.name
+
+
+def test_the_studys_other_base_is_what_sb3_makes_of_the_zoos_setting():
+    (theirs,) = (each for each in GROUPS["cartpole"].settings if each.name == "sb3_100k")
+    sb3, ours = theirs.model(seed=0), DQN("MlpPolicy", "CartPole-v1", **IN_SBDQN)
+    for name in ("batch_size", "gamma", "tau", "max_grad_norm", "gradient_steps", "n_steps"):
+        assert getattr(sb3, name) == ours.get_params()[name], name
+    for name in ("buffer_size", "learning_starts", "target_update_interval", "learning_rate"):
+        assert getattr(sb3, name) == ours.get_params()[name], name
+    assert sb3.train_freq.frequency == ours.get_params()["train_freq"]
+    adam = sb3.policy.optimizer.defaults
+    assert IN_SBDQN["policy_kwargs"]["optimizer_kwargs"] == {"eps": adam["eps"]}
+    of_sb3 = [tuple(each.shape) for each in sb3.q_net.parameters()]
+    shapes = {k: tuple(each.shape) for k, each in ours.get_parameters()["policy"].items()}
+    assert [each for k, each in shapes.items() if k.startswith("q_net.")] == of_sb3
+    assert (IN_SBDQN["loss"], IN_SBDQN["backup"]) == ("huber", "greedy")
+    for timesteps in (0, 4_000, 16_000, 90_000):
+        expected = sb3.exploration_schedule(1 - timesteps / theirs.timesteps)
+        assert IN_SBDQN["exploration"].epsilon(timesteps) == pytest.approx(expected)
+
+
+SEEDS = {
+    "cartpole": range(30),
+    "cartpole_fast": range(20),
+    "acrobot": range(10, 20),
+    "mountain_car": range(10),
+    "lunar_lander": range(10, 20),
+    "minatar": range(1, 4),
+    "forgetting": range(10),
+    "forgetting_zoo": range(10),
+}
+
+
+def test_the_reported_seeds_are_none_that_recipes_were_tuned_on():
+    assert {name: group.seeds for name, group in GROUPS.items()} == SEEDS
+
+
+def test_the_clocks_stand_still_during_evaluations(monkeypatch):
+    ticks = count()
+    monkeypatch.setattr(learning_runs, "clocks", lambda: np.full(2, float(next(ticks))))
+    evaluations = Evaluations(Setting("name", "random", SHORT, 60, eval_every=20), 0)
+    evaluations.model = RandomAgent(Setting("name", "random", SHORT, 60), 0)
+    for timesteps in (20, 40):
+        evaluations.after_step(timesteps, [])
+    evaluations.finish(60)
+    # Each call of the clocks takes a second, and each evaluation is between two.
+    assert [row["seconds"] for row in evaluations.rows] == [1.0, 2.0, 3.0]
+    assert [row["cpu_seconds"] for row in evaluations.rows] == [1.0, 2.0, 3.0]
+
+
+def test_evaluations_begin_the_same_each_time_and_the_last_one_otherwise():
+    evaluations = Evaluations(Setting("name", "random", SHORT, 60, eval_every=20), 0)
+    agent = evaluations.model = RandomAgent(Setting("name", "random", SHORT, 60), 0)
+    starts: list[Any] = []
+    predict = agent.predict
+
+    def watched(observation: Any, *others: Any, **named: Any) -> Any:
+        seen.append(np.array(observation))
+        return predict(observation, *others, **named)
+
+    agent.predict = watched
+    for timesteps in (20, 40, 60):
+        seen: list[Any] = []
+        evaluations.after_step(timesteps, [])
+        starts.append(seen[0])
+    seen = []
+    evaluations.finish(60)
+    assert np.array_equal(starts[0], starts[1])
+    assert np.array_equal(starts[0], starts[2])
+    assert not np.array_equal(starts[0], seen[0])
+
+
+def test_training_has_one_thread():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train(Run(Setting("name", "random", SHORT, 0), 0))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_rows_have_the_spread_and_the_lowest_return():
+    evaluations = Evaluations(Setting("name", "random", CART_POLE, 60, eval_every=20), 0)
+    evaluations.model = RandomAgent(Setting("name", "random", CART_POLE, 60), 0)
+    evaluations._keep("evaluation", 0, 20, [3.0, 1.0, 5.0])
+    (row,) = evaluations.rows
+    assert (row["mean"], row["std"], row["min"]) == (3.0, 1.633, 1.0)
 
 
 def test_any_recipe_is_measured_in_any_environment():
@@ -179,10 +286,16 @@ def test_what_cannot_be_measured_is_refused(name, message):
         of_recipes([name], None)
 
 
-def test_a_recipe_with_a_time_limit_is_evaluated_with_it():
+def test_recipes_are_evaluated_with_the_shortest_of_their_time_limits():
     pytest.importorskip("minatar")
-    (group,) = of_recipes(["minatar@MinAtar/Breakout-v1"], 100).values()
-    assert group.settings[0].task.max_episode_steps == 5_000
+    names = ["minatar@MinAtar/Breakout-v1", "dqn_classic@MinAtar/Breakout-v1"]
+    (group,) = of_recipes(names, 100).values()
+    assert [each.task.max_episode_steps for each in group.settings] == [5_000, 5_000]
+    assert all(
+        each.task.max_episode_steps == 5_000
+        for each in GROUPS["minatar"].settings
+        if each.library == "sbdqn"
+    )
 
 
 def test_a_recipe_has_the_policy_of_the_environments_observations():
