@@ -288,7 +288,7 @@ def test_tuned_recipes_explore_and_are_measured_for_as_long_as_they_were_tuned()
         "acrobot": (0.05, 10_000, 100_000),
         "mountain_car": (0.05, 48_000, 120_000),
         "lunar_lander": (0.05, 30_000, 100_000),
-        "minatar": (0.01, 37_500, 750_000),
+        "minatar": (0.05, 100_000, 1_000_000),
     }
     assert expected.keys() == TUNED.keys() | {"cartpole_fast"}
     for name, values in expected.items():
