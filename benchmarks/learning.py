@@ -41,14 +41,14 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 
 def seeds_of(text: str) -> list[int]:
     """The seeds that `0-9,20` names, each once."""
-    seeds: dict[int, None] = {}
+    seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
         named = range(int(first), int(last if dash else first) + 1)
         if not named:
             raise argparse.ArgumentTypeError(f"{part} names no seed")
-        seeds.update(dict.fromkeys(named))
-    return list(seeds)
+        seeds.extend(named)
+    return list(dict.fromkeys(seeds))
 
 
 def count(text: str) -> int:
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
 
 def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, Group]]:
     """Those that have a name, and those of `RECIPE@ENV`; exits if one is unknown."""
-    from gymnasium.error import Error as EnvironmentNameError
+    from gymnasium.error import Error as GymnasiumError
     from learning_groups import GROUPS
     from learning_recipes import of_recipes
 
@@ -102,7 +102,7 @@ def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, 
     named = {name: GROUPS[name] for name in options.groups if name in GROUPS}
     try:
         compared = of_recipes(pairs, options.timesteps)
-    except (ValueError, EnvironmentNameError) as error:
+    except (ValueError, GymnasiumError) as error:
         sys.exit(str(error))
     groups = [*named.values(), *compared.values()]
     settings = {setting.name for group in groups for setting in group.settings}

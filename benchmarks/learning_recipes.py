@@ -58,7 +58,7 @@ def settings_in(env_id: str, budgets: Mapping[str, int]) -> tuple[Setting, ...]:
             budget,
             Recipe(name, chosen[name], policy),
             eval_every=max(1, budget // 20),
-            agent=name,
+            title=name,
         )
         for name, budget in budgets.items()
     )

@@ -98,15 +98,12 @@ def percent(figure: Estimate) -> str:
 
 
 def with_range(values: Sequence[float]) -> str:
-    """Median, lowest and highest; how many are infinite, which means never.
-
-    Of an even number of values, some of which are never, the higher one in the middle counts.
-    """
+    """Median, lowest and highest; how many are infinite, which means never."""
     ever = [value for value in values if value < math.inf]
     never = len(values) - len(ever)
     if not ever:
         return "never"
-    middle = statistics.median_high(values) if never else statistics.median(values)
+    middle = statistics.median(values)
     text = "never" if middle == math.inf else f"{middle:,.0f}"
     return f"{text} ({min(ever):,.0f} to {max(ever):,.0f})" + (f", {never} never" if never else "")
 

@@ -54,12 +54,7 @@ class Results:
         if not self.file.exists():
             self._record_file.parent.mkdir(parents=True, exist_ok=True)
             self._record_file.write_text(json.dumps(self._setting.record(), indent=1) + "\n")
-        if not self._record_file.exists():
-            raise ChangedSettingError(
-                f"{self.file} has lost {self._record_file.name}, which says what it was measured "
-                f"with; bring it back, or start again with `--restart`"
-            )
-        recorded = json.loads(self._record_file.read_text())
+        recorded = self._recorded()
         changes = self.changes()
         if changes:
             raise ChangedSettingError(
@@ -84,12 +79,21 @@ class Results:
         A parameter that is newer than the record is trusted not to change anything, unless it is
         set.
         """
-        now, recorded = self._setting.record(), json.loads(self._record_file.read_text())
+        now, recorded = self._setting.record(), self._recorded()
         changed = [name for name in recorded if recorded[name] != now.get(name)]
         parameters = self._setting.parameters
         of_policy = [f"policy.{name}" for name in parameters.get("policy_kwargs", {})]
         changed += [name for name in (*parameters, *of_policy) if name in now.keys() - recorded]
         return [f"{name}: {recorded.get(name)}, now {now.get(name)}" for name in changed]
+
+    def _recorded(self) -> dict[str, str]:
+        if not self._record_file.exists():
+            raise ChangedSettingError(
+                f"{self.file} has lost {self._record_file.name}, which says what it was measured "
+                f"with; bring it back, or start again with `--restart`"
+            )
+        recorded: dict[str, str] = json.loads(self._record_file.read_text())
+        return recorded
 
     def remove(self) -> None:
         """Begin again."""

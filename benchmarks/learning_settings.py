@@ -68,7 +68,7 @@ class Setting:
         eval_every: timesteps from one evaluation to the next.
         limits_end: whether training takes time limits for terminations.
         solved_at: the mean return of 100 training episodes that counts as solved, if it is asked.
-        agent: who learns, as tables and figures have it; the library's name by default.
+        title: of who learns, in tables and figures, if it is not the library's name.
     """
 
     name: str
@@ -79,11 +79,12 @@ class Setting:
     eval_every: int = 5_000
     limits_end: bool = False
     solved_at: float | None = None
-    agent: str = ""
+    title: str = ""
 
-    def __post_init__(self) -> None:
-        if not self.agent:
-            object.__setattr__(self, "agent", LIBRARIES[self.library])
+    @property
+    def agent(self) -> str:
+        """Who learns, as tables and figures have it."""
+        return self.title or LIBRARIES[self.library]
 
     def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         """One environment to train in; `kwargs` are the agent's `env_kwargs`."""

@@ -134,7 +134,7 @@ def test_every_group_has_its_place_on_a_page():
 def test_a_range_says_how_many_never_got_there():
     assert with_range([1_000, 3_000]) == "2,000 (1,000 to 3,000)"
     assert with_range([1.0, 2.0, math.inf]) == "2 (1 to 2), 1 never"
-    assert with_range([1.0, 2.0, 3.0, math.inf]) == "3 (1 to 3), 1 never"
+    assert with_range([10.0, 20.0, 30.0, math.inf]) == "25 (10 to 30), 1 never"
     assert with_range([1.0, 2.0, math.inf, math.inf]) == "never (1 to 2), 2 never"
     assert with_range([math.inf]) == "never"
 

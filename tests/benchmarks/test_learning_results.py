@@ -105,6 +105,15 @@ def test_rows_of_another_fingerprint_are_refused(tmp_path):
         results.fingerprint()
 
 
+def test_rows_without_the_record_of_their_setting_are_refused(tmp_path):
+    results = Results(tmp_path, "group", setting())
+    results.append(rows(0))
+    results.file.with_suffix(".json").unlink()
+    for read in (results.fingerprint, results.changes):
+        with pytest.raises(ChangedSettingError, match=r"has lost sb3\.json"):
+            read()
+
+
 @pytest.mark.parametrize("kinds", [["evaluation"], ["final", "final"], ["final", "evaluation"]])
 def test_half_a_run_and_two_of_one_seed_are_refused(tmp_path, kinds):
     results = Results(tmp_path, "group", setting())

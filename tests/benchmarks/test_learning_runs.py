@@ -115,6 +115,13 @@ def test_a_study_changes_one_thing_at_a_time(name):
     assert "end=0.1," in values["epsilon_floor_0.1"]["exploration"]
 
 
+def test_a_change_of_rhythm_keeps_the_age_of_the_zoos_target():
+    settings = {setting.name: setting.record() for setting in GROUPS["forgetting_zoo"].settings}
+    rhythm = ("train_freq", "gradient_steps", "target_update_interval")
+    assert [settings["updates_every_2"][name] for name in rhythm] == ["2", "1", "256"]
+    assert [settings["base"][name] for name in rhythm] == ["256", "128", "10"]
+
+
 def test_switches_that_change_nothing_are_left_out():
     ours, zoo = (
         {setting.name for setting in GROUPS[name].settings}
