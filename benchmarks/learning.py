@@ -61,12 +61,14 @@ def count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are missing; exit 1 if one failed."""
+    from learning_groups import GROUPS
     from learning_runs import finished
 
-    named, compared = groups_of(options)
+    groups = groups_of(options)
+    compared = {name: group for name, group in groups.items() if name not in GROUPS}
     runs = {
         run: results
-        for name, group in {**named, **compared}.items()
+        for name, group in groups.items()
         for run, results in missing(name, group, options)
     }
     in_order = sorted(runs, key=lambda run: run.seed)  # a part of all is a part of each setting
@@ -92,24 +94,23 @@ def run(options: argparse.Namespace) -> None:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
 
-def groups_of(options: argparse.Namespace) -> tuple[dict[str, Group], dict[str, Group]]:
-    """Those that have a name, and those of `RECIPE@ENV`; exits if one is unknown."""
+def groups_of(options: argparse.Namespace) -> dict[str, Group]:
+    """The groups that are named, and those of `RECIPE@ENV`; exits if one is unknown."""
     from gymnasium.error import Error as GymnasiumError
     from learning_groups import GROUPS
     from learning_recipes import of_recipes
 
     pairs = [name for name in options.groups if "@" in name]
-    named = {name: GROUPS[name] for name in options.groups if name in GROUPS}
+    groups = {name: GROUPS[name] for name in options.groups if name in GROUPS}
     try:
-        compared = of_recipes(pairs, options.timesteps)
+        groups |= of_recipes(pairs, options.timesteps)
     except (ValueError, GymnasiumError) as error:
         sys.exit(str(error))
-    groups = [*named.values(), *compared.values()]
-    settings = {setting.name for group in groups for setting in group.settings}
+    settings = {setting.name for group in groups.values() for setting in group.settings}
     unknown = {*options.groups} - {*GROUPS, *pairs} | {*(options.only or ())} - settings
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; `list` prints what there is")
-    return named, compared
+    return groups
 
 
 def missing(name: str, group: Group, options: argparse.Namespace) -> Iterator[tuple[Run, Results]]:
