@@ -321,12 +321,13 @@ mountain_car = Recipe(
     timesteps=120_000,
 )
 lunar_lander = Recipe(
-    "LunarLander, tuned on nine seeds: two steps, a long horizon, an update a step",
+    "LunarLander, tuned on eight seeds: QR-DQN, two steps, a long horizon",
     _TUNED,
     _MIDDLE_NETWORK,
     _BOTH_NETWORKS_EVERY_STEP,
     _explore(0.05, 30_000),
-    {"n_steps": 2, "gamma": 0.995, "learning_starts": 1_000, "batch_size": 128},
+    {"head": Quantile(quantiles=25), "n_steps": 2, "gamma": 0.995},
+    {"learning_starts": 1_000, "batch_size": 128},
     {"learning_rate": Linear(1e-3, 1e-5, 100_000)},
     envs=("LunarLander-v*",),
     timesteps=100_000,

@@ -197,7 +197,7 @@ SEEDS = {
     "cartpole_fast": range(20),
     "acrobot": range(10, 20),
     "mountain_car": range(10),
-    "lunar_lander": range(10, 20),
+    "lunar_lander": range(20, 30),
     "minatar": range(1, 4),
     "forgetting": range(10),
     "forgetting_zoo": range(10),
