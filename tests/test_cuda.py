@@ -27,6 +27,9 @@ from tests.test_learner import make_learner, random_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
+# While it compiles, say, and an error there would be a reason to go on without.
+torch_may_warn = pytest.mark.filterwarnings("default")
+
 SMALL = {
     "buffer_size": 500,
     "learning_starts": 50,
@@ -180,6 +183,7 @@ def test_frames_are_the_same_wherever_they_are_kept() -> None:
     assert batches[0].obs.device.type == batches[1].obs.device.type == "cuda"
 
 
+@torch_may_warn
 @pytest.mark.parametrize("memory", ["cpu", "cuda"])
 @pytest.mark.parametrize("policy", [CnnPolicy((32,)), CnnPolicy((32,), dueling=True)])
 def test_an_update_never_waits_for_the_device(memory: str, policy: CnnPolicy) -> None:
@@ -195,8 +199,8 @@ def test_an_update_never_waits_for_the_device(memory: str, policy: CnnPolicy) ->
         learner.sync(0.5)
 
     update()  # the first one makes the optimiser's state
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for _ in range(3):
             update()
     finally:
@@ -204,14 +208,32 @@ def test_an_update_never_waits_for_the_device(memory: str, policy: CnnPolicy) ->
     learner.require_finite()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, on import
-def test_replays_of_a_cuda_graph_are_updates() -> None:
-    eager, compiled = (learner_on("cuda", compile) for compile in (False, True))
+@torch_may_warn
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"optimizer_class": "AdamW", "optimizer_kwargs": {"amsgrad": True}},
+        {"optimizer_class": "RMSprop"},
+        {"optimizer_class": "SGD", "optimizer_kwargs": {"momentum": 0.9}},
+    ],
+)
+def test_replays_of_a_cuda_graph_are_updates(policy: dict[str, Any]) -> None:
+    eager, compiled = (learner_on("cuda", compile, **policy) for compile in (False, True))
     losses: dict[Learner, list[Any]] = {eager: [], compiled: []}
     for step in range(8):
         for learner in (eager, compiled):
             losses[learner].append(learner.update(moved(random_batch(step))))
             learner.sync(0.25)
+    assert compiled._compiled is not None  # it did not go on without
     # The next replay does not overwrite what the last one gave.
     torch.testing.assert_close(losses[compiled], losses[eager], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(compiled.flat.values, eager.flat.values, rtol=1e-3, atol=1e-4)
+
+
+@torch_may_warn
+def test_a_compiled_agent_learns_there() -> None:
+    model = trained(compile=True)
+    assert model._n_updates == trained()._n_updates
+    assert model.learner._compiled is not None
+    assert all(weight.isfinite().all() for weight in weights(model))

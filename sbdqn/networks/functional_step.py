@@ -53,6 +53,7 @@ def _adam_like(function: Callable[..., None]) -> FunctionalStep:
             [state["step"]],
             foreach=False,
             fused=False,
+            capturable=state["step"].is_cuda,  # torch does not compile it on a GPU without
             amsgrad=settings["amsgrad"],
             beta1=beta1,
             beta2=beta2,
