@@ -41,6 +41,7 @@ KINDS = {
     "SB3, 1 environment": ("stable_baselines3", 1, {}),
     "sbdqn, 1 environment": ("sbdqn", 1, {}),
     "sbdqn, 8 environments": ("sbdqn", N_ENVS, {}),
+    "sbdqn, 8 environments, compiled": ("sbdqn", N_ENVS, {"compile": True}),
     "sbdqn, 8 environments, overlap=False": ("sbdqn", N_ENVS, {"overlap": False}),
 }
 
@@ -145,7 +146,7 @@ def timed(call: Any) -> float:
     return 1e6 * statistics.median(times)
 
 
-def model_of(library: str, n_envs: int, settings: dict[str, Any]) -> Any:
+def model_of(library: str, n_envs: int, settings: dict[str, Any], device: str) -> Any:
     """The same agent in either library."""
     if library == "stable_baselines3":
         import ale_py  # registers the games
@@ -155,19 +156,19 @@ def model_of(library: str, n_envs: int, settings: dict[str, Any]) -> Any:
 
         assert ale_py
         env = VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", n_envs, seed=0), 4)
-        return SB3DQN("CnnPolicy", env, seed=0, device="cpu", **SETTING)
+        return SB3DQN("CnnPolicy", env, seed=0, device=device, **SETTING)
     from sbdqn import DQN, recipes
 
     recipe = {**recipes.atari, **SETTING, **settings}
-    return DQN("CnnPolicy", "ALE/Breakout-v5", n_envs=n_envs, seed=0, device="cpu", **recipe)
+    return DQN("CnnPolicy", "ALE/Breakout-v5", n_envs=n_envs, seed=0, device=device, **recipe)
 
 
-def measure(kind: str, steps: int, threads: int) -> dict[str, float]:
+def measure(kind: str, steps: int, threads: int, device: str) -> dict[str, float]:
     """Train in this process, after a warm-up, and count."""
     import torch
 
     torch.set_num_threads(threads)
-    model = model_of(*KINDS[kind])
+    model = model_of(*KINDS[kind], device)
     model.learn(SETTING["learning_starts"] + 400)
     before = model._n_updates
     started = time.perf_counter()
@@ -203,12 +204,13 @@ def compare_memory(size: int, sb3_size: int) -> None:
         )
 
 
-def compare_speed(steps: int, repeats: int, threads: int) -> None:
+def compare_speed(steps: int, repeats: int, threads: int, device: str) -> None:
     """Print a table of all kinds, in turns."""
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(repeats):
         for kind in KINDS:
-            arguments = ("speed", "--kind", kind, "--steps", str(steps), "--threads", str(threads))
+            arguments = ["speed", "--kind", kind, "--steps", str(steps)]
+            arguments += ["--threads", str(threads), "--device", device]
             runs[kind].append(elsewhere(*arguments, threads=threads))
     updates = {int(run["updates"]) for each in runs.values() for run in each}
     if len(updates) != 1:
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4_000, help="timed steps in a measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each kind")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--device", default="cpu", help="of the networks: cpu (default) or cuda")
     parser.add_argument("--library", help=argparse.SUPPRESS)
     parser.add_argument("--kind", choices=list(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -244,13 +247,13 @@ def main() -> None:
         fill = memory_of_sbdqn if options.library == "sbdqn" else memory_of_sb3
         print(json.dumps(fill(options.size)))
     elif options.worker:
-        print(json.dumps(measure(options.kind, options.steps, options.threads)))
+        print(json.dumps(measure(options.kind, options.steps, options.threads, options.device)))
     else:
         print(versions(), "\n")
         if options.what == "memory":
             compare_memory(options.size, options.sb3_size)
         else:
-            compare_speed(options.steps, options.repeats, options.threads)
+            compare_speed(options.steps, options.repeats, options.threads, options.device)
 
 
 if __name__ == "__main__":

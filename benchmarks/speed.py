@@ -35,12 +35,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 Result = dict[str, float]
 
 
-def measure(agent: Agent, work: Work, steps: int) -> Result:
+def measure(agent: Agent, work: Work, steps: int, device: str) -> Result:
     """Work in this process, after a warm-up, and count."""
     import torch
 
     torch.set_num_threads(1)
-    model = model_of(agent, work)
+    model = model_of(agent, work, device)
     model.learn(WARM_UP)
     if work.is_acting:
         return {"steps_per_s": predictions_per_second(model, steps), "updates": 0}
@@ -67,10 +67,10 @@ def predictions_per_second(model: Any, calls: int) -> float:
     return calls / (time.perf_counter() - started)
 
 
-def measure_elsewhere(name: str, agent: Agent, steps: int) -> Result:
+def measure_elsewhere(name: str, agent: Agent, steps: int, device: str) -> Result:
     """`measure` in a process of its own."""
     command = [sys.executable, __file__, "--work", name, "--steps", str(steps)]
-    command += ["--worker", json.dumps(agent)]
+    command += ["--device", device, "--worker", json.dumps(agent)]
     result: Result = json.loads(output_of(command))
     return result
 
@@ -83,16 +83,16 @@ def output_of(command: list[str]) -> str:
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
 
-def compare(name: str, steps: int, repeats: int) -> tuple[list[str], list[str]]:
+def compare(name: str, steps: int, repeats: int, device: str) -> tuple[list[str], list[str]]:
     """Table rows for one kind of work, the first agent being the reference; and remarks."""
     work = WORKS[name]
     results: dict[Agent, list[Result]] = {agent: [] for agent in work.agents}
     yardsticks: list[float] = []
     for _ in range(repeats):
         if work.is_scaled:
-            yardsticks.append(measure_elsewhere("defaults", SB3, steps)["steps_per_s"])
+            yardsticks.append(measure_elsewhere("defaults", SB3, steps, device)["steps_per_s"])
         for agent, runs in results.items():
-            runs.append(measure_elsewhere(name, agent, steps))
+            runs.append(measure_elsewhere(name, agent, steps, device))
     require_equal_updates(work, results)
     reference = [run["steps_per_s"] for run in results[work.agents[0]]]
     rows, remarks = [], []
@@ -135,21 +135,25 @@ def versions() -> str:
     """The machine and the packages, on one line."""
     from importlib.metadata import version
 
+    import torch
+
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     packages = ("torch", "gymnasium", "numpy", "stable_baselines3", "sbdqn")
     found = ", ".join(f"{package} {version(package)}" for package in packages)
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {found}"
+        f"{platform.machine()}, {os.cpu_count()} cores, {gpu}Python {platform.python_version()}, "
+        f"{found}"
     )
 
 
-def table(names: list[str], steps: int, repeats: int) -> None:
+def table(names: list[str], steps: int, repeats: int, device: str) -> None:
     """Measure the kinds of work, and print a table."""
     print(f"median (lowest to highest) of {repeats} runs of {steps} steps\n")
     print("| CartPole-v1 | agent | steps/s (calls/s of `predict`) | updates/s | ratio |")
     print("|---|---|---|---|---|")
     remarks = []
     for name in names:
-        rows, more = compare(name, steps, repeats)
+        rows, more = compare(name, steps, repeats, device)
         print(*rows, sep="\n", flush=True)
         remarks += more
     if remarks:
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--work", choices=list(WORKS), help="only this kind of work")
     parser.add_argument("--steps", type=int, help="timed steps in a measurement (20480)")
     parser.add_argument("--repeats", type=int, help="measurements of each agent (5)")
+    parser.add_argument("--device", default="cpu", help="of the table: cpu (default) or cuda")
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--profile", action="store_true", help="parts of a step, with their floors")
     modes.add_argument("--endurance", action="store_true", help="runs of 500,000 and 1,000,000")
@@ -201,7 +206,7 @@ def main() -> None:
     steps = ROUND * math.ceil((options.steps or 16 * ROUND) / ROUND)
     if options.worker:
         agent = Agent(*json.loads(options.worker))
-        print(json.dumps(measure(agent, WORKS[options.work], steps)))
+        print(json.dumps(measure(agent, WORKS[options.work], steps, options.device)))
         return
     print(versions())
     if options.profile:
@@ -216,7 +221,7 @@ def main() -> None:
         start_up(options.repeats or 20)
     else:
         names = [options.work] if options.work else list(WORKS)
-        table(names, steps, options.repeats or 5)
+        table(names, steps, options.repeats or 5, options.device)
 
 
 if __name__ == "__main__":

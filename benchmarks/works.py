@@ -100,17 +100,18 @@ WORKS = {
 }
 
 
-def model_of(agent: Agent, work: Work, **changes: Any) -> Any:
+def model_of(agent: Agent, work: Work, device: str = "cpu", **changes: Any) -> Any:
     """The agent, not trained yet.
 
     Args:
         agent: who works.
         work: at what.
+        device: where the networks are.
         changes: of the setting.
     """
     setting = {**SETTING, **work.setting, **changes}
     setting["exploration_initial_eps"] = setting["exploration_final_eps"]
-    common: dict[str, Any] = {"seed": 0, "device": "cpu"}
+    common: dict[str, Any] = {"seed": 0, "device": device}
     if agent.is_ours:
         from sbdqn import DQN
 
