@@ -117,7 +117,9 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         f"{TIMESTEPS}; with --resume what was left)",
     )
     parser.add_argument("--seed", type=_seed, metavar="S", help="makes the run repeatable")
-    parser.add_argument("--n-envs", type=_count, metavar="N", help="environments to train in (1)")
+    parser.add_argument(
+        "--n-envs", type=_count, metavar="N", help="environments to train in (the recipe's, or 1)"
+    )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
@@ -193,7 +195,10 @@ def _add_trusted(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not number.is_integer() or number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return int(number)
@@ -248,7 +253,7 @@ def _train(arguments: argparse.Namespace) -> None:
             "time": f"{seconds:.1f} s, {made / seconds:,.0f} steps/s",
             "return": _described(returns),
             "saved to": str(output),
-            "recipe": _recipe_name(arguments),
+            "recipe": _described_recipe(arguments),
             "parameters": "\n".join(_changed(model, _recipe_of(arguments))) or "no others",
         }
     )
@@ -384,6 +389,13 @@ def _recipe_name(arguments: argparse.Namespace) -> str:
         return str(arguments.recipe)
     is_new = arguments.env is not None and arguments.resume is None
     return (recipes.tuned_for(arguments.env) if is_new else None) or NO_RECIPE
+
+
+def _described_recipe(arguments: argparse.Namespace) -> str:
+    name = _recipe_name(arguments)
+    if arguments.recipe is not None or name == NO_RECIPE:
+        return name
+    return f"{name}, tuned for {arguments.env} (--recipe {NO_RECIPE}: the defaults)"
 
 
 def _recipe_of(arguments: argparse.Namespace) -> recipes.Recipe:

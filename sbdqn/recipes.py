@@ -300,7 +300,7 @@ cartpole_fast = Recipe(
     {"gradient_steps": 4, "learning_rate": 5e-4, "learning_starts": 64},
 )
 acrobot = Recipe(
-    "Acrobot, tuned on three seeds: QR-DQN with an update a step",
+    "Acrobot, tuned on three seeds: double QR-DQN with an update a step",
     _TUNED,
     _MIDDLE_NETWORK,
     _BOTH_NETWORKS_EVERY_STEP,
@@ -321,7 +321,7 @@ mountain_car = Recipe(
     timesteps=120_000,
 )
 lunar_lander = Recipe(
-    "LunarLander, tuned on eight seeds: QR-DQN, two steps, a long horizon",
+    "LunarLander, tuned on eight seeds: double QR-DQN, two steps, a long horizon",
     _TUNED,
     _MIDDLE_NETWORK,
     _BOTH_NETWORKS_EVERY_STEP,

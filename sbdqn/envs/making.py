@@ -17,7 +17,7 @@ from sbdqn.envs import atari
 from sbdqn.envs.faults import start_workers
 from sbdqn.envs.in_process import InProcessVectorEnv
 from sbdqn.envs.namespaces import ATARI, namespace_of, register_namespace_of
-from sbdqn.errors import ConfigurationError, SpaceError
+from sbdqn.errors import ConfigurationError, MissingDependencyError, SpaceError
 
 EnvLike: TypeAlias = (
     str
@@ -164,7 +164,14 @@ class _ById:
 
     def __call__(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         register_namespace_of(self.id)  # this may be a process that does not know it yet
-        return gymnasium.make(self.id, **kwargs)
+        try:
+            return gymnasium.make(self.id, **kwargs)
+        except gymnasium.error.DependencyNotInstalled as error:
+            if "box2d" in str(error):
+                raise MissingDependencyError(
+                    f"{self.id} needs Box2D: pip install 'sbdqn[box2d]'"
+                ) from error
+            raise
 
 
 def _from_id(

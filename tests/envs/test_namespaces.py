@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from sbdqn import DQN
+from sbdqn.envs import make_vector_env
 from sbdqn.envs.namespaces import namespace_of, register_namespace_of
 from sbdqn.errors import MissingDependencyError
 
@@ -37,6 +38,14 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr("gymnasium.registry", {})
     with pytest.raises(MissingDependencyError, match=rf"pip install 'sbdqn\[{extra}\]'"):
         register_namespace_of(env_id)
+
+
+def test_a_missing_box2d_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'sbdqn\[box2d\]'"):
+        make_vector_env("LunarLander-v3")
 
 
 def test_other_ids_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
