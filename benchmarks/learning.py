@@ -3,12 +3,13 @@
 `run` trains the settings of a group on many seeds, each in a process of its own with one torch
 thread, evaluates the greedy policy on the way (20 episodes) and at the end (100), and appends
 the rows to CSV files. Run again after an interruption, it goes on with what is missing.
-`report` makes the tables and figures of the documentation from these files.
+`report` makes the tables and figures of the documentation from these files, or of a folder of
+your own a page for each group beside them.
 
-    pip install -e ".[bench,plot]"
+    pip install -e ".[bench,box2d,minatar,plot]"
     python benchmarks/learning.py list
-    python benchmarks/learning.py run cartpole
-    python benchmarks/learning.py report
+    python benchmarks/learning.py run cartpole --seeds 0-2 --results FOLDER
+    python benchmarks/learning.py report --results FOLDER
 
 Any recipe in any environment is measured as `RECIPE@ENV`. Those with the same environment are
 compared: `run` ends with `report.md` on the recipes of this call, and a figure, in a folder of
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import os
 import sys
 from pathlib import Path
@@ -44,7 +46,10 @@ def seeds_of(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        named = range(int(first), int(last if dash else first) + 1)
+        try:
+            named = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{part} is not such as 7 or 0-9") from None
         if not named:
             raise argparse.ArgumentTypeError(f"{part} names no seed")
         seeds.extend(named)
@@ -53,10 +58,9 @@ def seeds_of(text: str) -> list[int]:
 
 def count(text: str) -> int:
     """A whole number above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -65,12 +69,18 @@ def run(options: argparse.Namespace) -> None:
     from learning_runs import finished
 
     groups = groups_of(options)
+    try:
+        options.results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--results: {options.results} cannot be a folder: {error.strerror}")
     compared = {name: group for name, group in groups.items() if name not in GROUPS}
-    runs = {
-        run: results
-        for name, group in groups.items()
-        for run, results in missing(name, group, options)
-    }
+    wanted = [each for name, group in groups.items() for each in runs_of(name, group, options)]
+    runs = {run: results for run, results in wanted if run.seed not in results.runs()}
+    if runs:
+        plan = f"{len(runs)} runs, {options.workers} at a time; {len(wanted) - len(runs)} others"
+        print(f"{plan} are in {options.results}", flush=True)
+    else:
+        print(f"all {len(wanted)} runs are in {options.results}; another --results makes them anew")
     in_order = sorted(runs, key=lambda run: run.seed)  # a part of all is a part of each setting
     failed = []
     for place, (run, rows) in enumerate(finished(in_order, options.workers), start=1):
@@ -95,32 +105,47 @@ def run(options: argparse.Namespace) -> None:
 
 
 def groups_of(options: argparse.Namespace) -> dict[str, Group]:
-    """The groups that are named, and those of `RECIPE@ENV`; exits if one is unknown."""
+    """The groups that are named, and those of `RECIPE@ENV`.
+
+    Exits if one is unknown, or if what it needs is not installed.
+    """
     from gymnasium.error import Error as GymnasiumError
     from learning_groups import GROUPS
     from learning_recipes import of_recipes
+    from learning_settings import require_installed
 
     pairs = [name for name in options.groups if "@" in name]
     groups = {name: GROUPS[name] for name in options.groups if name in GROUPS}
     try:
         groups |= of_recipes(pairs, options.timesteps)
-    except (ValueError, GymnasiumError) as error:
+    except (ImportError, ValueError, GymnasiumError) as error:
         sys.exit(str(error))
-    settings = {setting.name for group in groups.values() for setting in group.settings}
-    unknown = {*options.groups} - {*GROUPS, *pairs} | {*(options.only or ())} - settings
+    settings = [setting for group in groups.values() for setting in group.settings]
+    names = {setting.name for setting in settings}
+    only = {*(options.only or names)}
+    unknown = {*options.groups} - {*GROUPS, *pairs} | only - names
     if unknown:
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; `list` prints what there is")
+        close = difflib.get_close_matches(min(unknown), [*GROUPS, *names], n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; {hint}`list` prints what there is")
+    try:
+        require_installed(setting for setting in settings if setting.name in only)
+    except (ImportError, GymnasiumError) as error:
+        sys.exit(f"{error}; pip install -e '.[bench,box2d,minatar,plot]' brings all that is needed")
     return groups
 
 
-def missing(name: str, group: Group, options: argparse.Namespace) -> Iterator[tuple[Run, Results]]:
-    """The runs that have not been made, and where their rows go.
+def runs_of(name: str, group: Group, options: argparse.Namespace) -> Iterator[tuple[Run, Results]]:
+    """All that is asked for, and where its rows go.
 
-    Exits if a setting is not what it was.
+    Exits if a setting is not what it was, or is to have more than its budget.
     """
     from learning_results import ChangedSettingError, Results
     from learning_runs import Run
 
+    most = max(setting.timesteps for setting in group.settings)
+    if (options.timesteps or 0) > most:
+        sys.exit(f"{name} trains for {most:,} timesteps at most; --timesteps makes that less")
     for setting in group.settings:
         if options.only and setting.name not in options.only:
             continue
@@ -133,10 +158,8 @@ def missing(name: str, group: Group, options: argparse.Namespace) -> Iterator[tu
             results.fingerprint()
         except ChangedSettingError as error:
             sys.exit(str(error))
-        done = results.runs()
         for seed in options.seeds or group.seeds:
-            if seed not in done:
-                yield Run(setting, seed), results
+            yield Run(setting, seed), results
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -176,24 +199,33 @@ def main() -> None:
         type=count,
         help="a smaller budget (of RECIPE@ENV any), with a --results of its own",
     )
-    runner.add_argument("--restart", action="store_true", help="remove what was measured before")
-    reporter = commands.add_parser("report", help="write the documentation's tables and figures")
-    reporter.add_argument("--docs", type=Path, help="folder of the pages")
+    runner.add_argument(
+        "--restart",
+        action="store_true",
+        help="first remove all that was measured of these settings, on all seeds",
+    )
+    reporter = commands.add_parser("report", help="write tables and figures")
     for each in (runner, reporter):
         each.add_argument("--results", type=Path, default=FOLDER, help="folder of the CSV files")
     options = parser.parse_args()
     if options.command == "list":
         list_groups()
     elif options.command == "report":
-        from learning_report import DOCS, report
+        from learning_report import report, report_beside
 
-        report(options.results, options.docs or DOCS)
+        if options.results == FOLDER:
+            report()
+        else:
+            report_beside(options.results)
     else:
         if options.timesteps and options.results == FOLDER:
             parser.error("--timesteps changes the measurement: give it a --results of its own")
         if options.results == FOLDER and any("@" in name for name in options.groups):
             parser.error("RECIPE@ENV is not in the documentation: give it a --results of its own")
-        run(options)
+        try:
+            run(options)
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command goes on with the runs that had not ended")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from gymnasium.spaces import Discrete
 from learning_settings import Group, Setting, Task
 
 from sbdqn import recipes
@@ -22,7 +23,7 @@ def of_recipes(names: Iterable[str], timesteps: int | None) -> dict[str, Group]:
 
     Raises:
         ValueError: if a recipe is unknown, has no budget of its own, or if the environment is one
-            of ALE's, whose games are made and evaluated otherwise.
+            of ALE's, whose games are made and evaluated otherwise, or not to be learned or ended.
     """
     budgets: dict[str, dict[str, int]] = {}
     for name in names:
@@ -48,6 +49,10 @@ def settings_in(env_id: str, budgets: Mapping[str, int]) -> tuple[Setting, ...]:
     stated = [each.get("env_kwargs", {}).get("max_episode_steps") for each in chosen.values()]
     limit = min((limit for limit in stated if limit is not None), default=None)
     env = Task(env_id, max_episode_steps=limit).make()
+    if not isinstance(env.action_space, Discrete):
+        raise ValueError(f"{env_id}: the actions of a DQN are Discrete, not {env.action_space}")
+    if env.spec is None or env.spec.max_episode_steps is None:
+        raise ValueError(f"{env_id}: without a time limit, a greedy episode might never end")
     task = Task(env_id, env.spec.reward_threshold if env.spec else None, limit)
     policy = {"policy": policy_for(env.observation_space)}
     return tuple(

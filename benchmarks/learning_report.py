@@ -12,7 +12,7 @@ from pathlib import Path
 import learning_plots
 import numpy as np
 from learning_groups import GROUPS
-from learning_results import Results, Row
+from learning_results import FOLDER, Results, Row
 from learning_settings import Group, Setting
 from learning_statistics import (
     Curve,
@@ -75,15 +75,27 @@ def versions_in(row: Row) -> list[str]:
 # -- how figures are written ---------------------------------------------------
 
 
-def with_interval(figure: Estimate, digits: int = 1, factor: float = 1.0, sign: str = "") -> str:
-    """Such as `1.0 (0.5 to 1.5)`; a dash where there is nothing to count."""
+def digits_of(*values: float) -> int:
+    """After the point, so that the largest has three that say something; one at least."""
+    largest = max(map(abs, values))
+    return 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def in_digits(value: float) -> str:
+    """With as many digits as say something."""
+    return f"{value:.{digits_of(value)}f}"
+
+
+def with_interval(
+    figure: Estimate, digits: int | None = None, factor: float = 1.0, sign: str = ""
+) -> str:
+    """Such as `1.00 (0.50 to 1.50)`; a dash where there is nothing to count."""
     if math.isnan(figure.value):
         return "-"
-    value = f"{factor * figure.value:{sign}.{digits}f}"
-    if figure.low is None or figure.high is None:
-        return value
-    low, high = (f"{factor * end:{sign}.{digits}f}" for end in (figure.low, figure.high))
-    return f"{value} ({low} to {high})"
+    ends = [end for end in (figure.low, figure.high) if end is not None]
+    digits = digits or digits_of(figure.value, *ends)
+    value, *interval = (f"{factor * each:{sign}.{digits}f}" for each in (figure.value, *ends))
+    return f"{value} ({' to '.join(interval)})" if interval else value
 
 
 def points(figure: Estimate) -> str:
@@ -162,7 +174,7 @@ def solved(each: Measured) -> str:
 SEEDS: Column = ("seeds", lambda each: str(len(each.curves)))
 IQM: Column = ("IQM", lambda each: with_interval(estimate(interquartile_mean, each.finals)))
 MEAN: Column = ("mean", lambda each: with_interval(estimate(mean, each.finals)))
-WORST: Column = ("worst tenth", lambda each: f"{worst_tenth(np.array(each.finals)):.1f}")
+WORST: Column = ("worst tenth", lambda each: in_digits(worst_tenth(np.array(each.finals))))
 AT_THRESHOLD: Column = ("end at the threshold", at_threshold)
 STEPS: Column = ("steps to it", to_threshold(Curve.timesteps_to))
 EPISODES: Column = ("episodes to it", to_threshold(Curve.episodes_to))
@@ -249,7 +261,7 @@ def write_between(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
 
 
-def report(results: Path, docs: Path) -> None:
+def report(results: Path = FOLDER, docs: Path = DOCS) -> None:
     """Write the tables and figures of all groups that have results into the pages."""
     texts = {page: (docs / page).read_text() for page in PAGES}
     for name, group in GROUPS.items():
@@ -257,22 +269,38 @@ def report(results: Path, docs: Path) -> None:
         if not is_reported(group, found):
             continue
         figure = f"figures/learning_{name}.svg"
-        draw = learning_plots.draw_study if group.is_study else learning_plots.draw_curves
         (docs / "figures").mkdir(exist_ok=True)
-        draw({each.setting: each.curves for each in found}, docs / figure)
+        draw(group, found, docs / figure)
         content = section(group, found, figure)
         texts = {page: write_between(text, name, content) for page, text in texts.items()}
         print(f"{name}: {sum(len(each.curves) for each in found)} runs")
     for page, text in texts.items():
-        (docs / page).write_text(text)
+        if text != (docs / page).read_text():
+            (docs / page).write_text(text)
+            print(docs / page)
+
+
+def draw(group: Group, found: Sequence[Measured], figure: Path) -> None:
+    """Draw a group's figure."""
+    draw_as = learning_plots.draw_study if group.is_study else learning_plots.draw_curves
+    draw_as({each.setting: each.curves for each in found}, figure)
+
+
+def report_beside(results: Path) -> None:
+    """Write a page beside the rows of each of the documentation's groups that has some."""
+    for name, group in GROUPS.items():
+        report_of(results, name, group)
 
 
 def report_of(results: Path, name: str, group: Group) -> None:
     """Write a page on one group beside its rows, if there are any."""
     found = measured(results, name, group)
-    if not found:
+    if not is_reported(group, found):
         return
     page, figure = (results / name / f"report.{kind}" for kind in ("md", "svg"))
-    learning_plots.draw_curves({each.setting: each.curves for each in found}, figure)
-    page.write_text(f"# {group.title}\n\n{section(group, found, figure.name)}\n")
+    draw(group, found, figure)
+    threshold = found[0].setting.task.threshold
+    notes = "" if threshold is None else f"The threshold is {threshold:g}. "
+    notes += "docs/learning.md says how it is measured, and what the columns mean."
+    page.write_text(f"# {group.title}\n\n{notes}\n\n{section(group, found, figure.name)}\n")
     print(page)

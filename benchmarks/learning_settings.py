@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any, Literal
 
 import gymnasium
@@ -124,6 +125,20 @@ class Setting:
         of_policy = {f"policy.{each.name}": getattr(policy, each.name) for each in fields(policy)}
         kept = {name: value for name, value in parameters.items() if name not in _WITHOUT_EFFECT}
         return {**kept, "policy": type(policy).__name__, **of_policy}
+
+
+def require_installed(settings: Iterable[Setting]) -> None:
+    """Find out, before anything long begins, what is not there.
+
+    Raises:
+        ImportError: if a library is missing.
+        gymnasium.error.Error: if an environment cannot be made.
+    """
+    settings = list(settings)
+    for task in {setting.task for setting in settings}:
+        task.make().close()
+    if any(setting.library == "sb3" for setting in settings):
+        import_module("stable_baselines3")
 
 
 # `policy_kwargs` are listed as the policy's fields.

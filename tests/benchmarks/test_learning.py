@@ -39,20 +39,25 @@ def command(monkeypatch, tmp_path):
     return called
 
 
+SETTINGS = {each.name: learning.shortened(each, 20) for each in GROUPS["cartpole"].settings}
 SHORT = ("cartpole", "--only", "sbdqn", "sb3", "--timesteps", "20")
 
 
 def test_what_is_missing_is_run_by_seed_and_only_once(command, capsys):
     command(*SHORT, "--seeds", "3,1-2,1")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 of 6: cartpole/sbdqn seed 1: 10.0 in 1.5 s"
+    assert lines[0] == f"6 runs, 2 at a time; 0 others are in {command.folder}"
+    assert lines[1] == "1 of 6: cartpole/sbdqn seed 1: 10.0 in 1.5 s"
     assert lines[-1] == "6 of 6: cartpole/sb3 seed 3: 10.0 in 1.5 s"
     command(*SHORT, "--seeds", "0-3")
-    assert capsys.readouterr().out.startswith("1 of 2: cartpole/sbdqn seed 0")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 runs, 2 at a time; 6 others")
+    assert lines[1].startswith("1 of 2: cartpole/sbdqn seed 0")
     command(*SHORT, "--seeds", "0-3")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out.startswith("all 8 runs are in ")
     command(*SHORT, "--seeds", "0", "--restart")
-    assert capsys.readouterr().out.startswith("1 of 2: ")
+    assert capsys.readouterr().out.startswith("2 runs, 2 at a time; 0 others")
+    assert list(Results(command.folder, "cartpole", SETTINGS["sb3"]).runs()) == [0]
 
 
 def test_the_seeds_of_a_group_are_run_by_default(command, capsys):
@@ -61,13 +66,38 @@ def test_the_seeds_of_a_group_are_run_by_default(command, capsys):
 
 
 def test_a_run_that_another_process_made_meanwhile_is_not_added(command, capsys):
-    settings = {setting.name: setting for setting in GROUPS["cartpole"].settings}
-    short = learning.shortened(settings["sb3"], 20)
-    results = Results(command.folder, "cartpole", short)
+    results = Results(command.folder, "cartpole", SETTINGS["sb3"])
     command.meanwhile = lambda run: results.append([{**row, "seed": run.seed} for row in ROWS])
     command("cartpole", "--only", "sb3", "--timesteps", "20", "--seeds", "0")
     assert "there already" in capsys.readouterr().out
     assert list(results.runs()) == [0]
+
+
+def test_an_interrupted_command_says_how_it_goes_on(command):
+    def interrupt(run):
+        if run.seed == 2:
+            raise KeyboardInterrupt
+
+    command.meanwhile = interrupt
+    with pytest.raises(SystemExit, match=r"^interrupted; the same command goes on"):
+        command(*SHORT, "--seeds", "1-3")
+    assert list(Results(command.folder, "cartpole", SETTINGS["sb3"]).runs()) == [1]
+
+
+def test_what_is_not_installed_is_told_before_anything_is_trained(command, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    with pytest.raises(SystemExit, match=r"stable_baselines3.*pip install -e '\.\[bench"):
+        command(*SHORT, "--seeds", "0")
+    assert capsys.readouterr().out == ""
+
+
+def test_other_results_are_reported_beside_their_rows(command, monkeypatch, capsys):
+    command(*SHORT, "--seeds", "0")
+    page = command.folder / "cartpole" / "report.md"
+    monkeypatch.setattr(sys, "argv", ["learning.py", "report", "--results", str(command.folder)])
+    learning.main()
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    assert page.read_text().startswith("# CartPole-v1\n\nThe threshold is 475. ")
 
 
 def test_failed_runs_are_named_and_the_others_kept(command, capsys):
@@ -105,21 +135,24 @@ def test_libraries_count_one_thread_from_the_beginning(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["carpole"], "unknown: carpole"),
+        (["carpole"], "unknown: carpole; did you mean cartpole?"),
+        (["cartpole", "--timesteps", "200000", "--results", "elsewhere"], "100,000 timesteps at"),
+        (["cartpole", "--results", __file__], "cannot be a folder: File exists"),
         (["cartpole", "--only", "sb4"], "unknown: sb4"),
         (["cart@CartPole-v1", "--results", "elsewhere"], "no recipe has this name"),
         (["cartpole@CartPol-v1", "--results", "elsewhere"], "`CartPol` doesn't exist"),
         (["cartpole", "--timesteps", "10"], "give it a --results of its own"),
         (["cartpole@CartPole-v1"], "give it a --results of its own"),
-        (["cartpole", "--timesteps", "0"], "0 is not above 0"),
-        (["cartpole", "--workers", "0"], "0 is not above 0"),
+        (["cartpole", "--timesteps", "0"], "0 is no whole number above 0"),
+        (["cartpole", "--workers", "two"], "two is no whole number above 0"),
         (["cartpole", "--seeds", "5-3"], "5-3 names no seed"),
-        (["cartpole", "--seeds", "1-"], "invalid seeds_of value: '1-'"),
+        (["cartpole", "--seeds", "1-"], "1- is not such as 7 or 0-9"),
     ],
 )
-def test_what_cannot_be_done_is_refused(arguments, message, monkeypatch, capsys):
+def test_what_cannot_be_done_is_refused(arguments, message, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(learning, "ONE_THREAD", {})
-    monkeypatch.setattr(learning, "missing", lambda *_: pytest.fail("it was about to run"))
+    monkeypatch.setattr(learning_runs, "finished", lambda *_: pytest.fail("it was about to run"))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["learning.py", "run", *arguments])
     with pytest.raises(SystemExit) as raised:
         learning.main()

@@ -16,7 +16,15 @@ import learning_statistics
 import pytest
 from learning_groups import GROUPS
 from learning_recipes import of_recipes
-from learning_report import percent, report_of, table, with_interval, with_range, write_between
+from learning_report import (
+    in_digits,
+    percent,
+    report_of,
+    table,
+    with_interval,
+    with_range,
+    write_between,
+)
 from learning_results import FOLDER, Results
 from learning_settings import Setting
 from learning_statistics import Estimate
@@ -140,8 +148,10 @@ def test_a_range_says_how_many_never_got_there():
 
 
 def test_figures_are_written_with_their_intervals():
-    assert with_interval(Estimate(1.26, 1.0, 1.5)) == "1.3 (1.0 to 1.5)"
-    assert with_interval(Estimate(1.0, None, None), sign="+") == "+1.0"
+    assert with_interval(Estimate(1.26, 1.0, 1.5)) == "1.26 (1.00 to 1.50)"
+    assert with_interval(Estimate(9.0, -10.0, 28.0)) == "9.0 (-10.0 to 28.0)"
+    assert with_interval(Estimate(0.04, None, None), sign="+") == "+0.040"
+    assert [in_digits(value) for value in (-100.0, -1.5, 0.0)] == ["-100.0", "-1.50", "0.000"]
     assert with_interval(Estimate(math.nan, None, None)) == "-"
     assert percent(Estimate(0.5, 0.25, 0.75)) == "50.0 % (25.0 to 75.0)"
     assert percent(Estimate(0.5, None, None)) == "50.0 %"

@@ -286,6 +286,8 @@ def test_a_recipe_is_measured_for_as_long_as_it_was_tuned():
         ("cart@CartPole-v1", "no recipe has this name"),
         ("rainbow@CartPole-v1", "no budget of its own; give `--timesteps`"),
         ("atari@ALE/Pong-v5", "`sbdqn train`"),
+        ("cartpole@Pendulum-v1", "Discrete, not Box"),
+        ("cartpole@CliffWalking-v1", "without a time limit"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(name, message):
@@ -307,7 +309,7 @@ def test_recipes_are_evaluated_with_the_shortest_of_their_time_limits():
 
 def test_a_recipe_has_the_policy_of_the_environments_observations():
     spaces = {"space": Box(0, 255, (6, 5, 1), np.uint8), "actions": Discrete(2)}
-    gymnasium.register("Pictures-v0", AnyObsEnv, kwargs=spaces)
+    gymnasium.register("Pictures-v0", AnyObsEnv, max_episode_steps=9, kwargs=spaces)
     try:
         (group,) = of_recipes(["dqn_classic@Pictures-v0"], 100).values()
         assert group.settings[0].parameters["policy"] == "CnnPolicy"
