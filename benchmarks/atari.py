@@ -243,6 +243,8 @@ def main() -> None:
     parser.add_argument("--kind", choices=list(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device != "cpu" and options.what == "memory":
+        parser.error("--device is of `speed`; `memory` is measured in RAM")
     if options.worker and options.what == "memory":
         fill = memory_of_sbdqn if options.library == "sbdqn" else memory_of_sb3
         print(json.dumps(fill(options.size)))

@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="of the profile or the endurance")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device != "cpu" and (options.profile or options.endurance or options.start_up):
+        parser.error("--device is of the table: the other measurements are made on the CPU")
     os.environ.update(ONE_THREAD)  # before anything is imported that counts threads
     steps = ROUND * math.ceil((options.steps or 16 * ROUND) / ROUND)
     if options.worker:

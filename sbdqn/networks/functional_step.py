@@ -103,6 +103,7 @@ def _rmsprop_step(
         [state["momentum_buffer"]] if settings["momentum"] > 0 else [],
         [state["step"]],
         foreach=False,
+        capturable=state["step"].is_cuda,
         maximize=settings["maximize"],
         lr=rate,  # type: ignore[arg-type]
         alpha=settings["alpha"],
