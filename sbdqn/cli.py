@@ -395,7 +395,7 @@ def _described_recipe(arguments: argparse.Namespace) -> str:
     name = _recipe_name(arguments)
     if arguments.recipe is not None or name == NO_RECIPE:
         return name
-    return f"{name}, tuned for {arguments.env} (--recipe {NO_RECIPE}: the defaults)"
+    return f"{name}, chosen for {arguments.env} (--recipe {NO_RECIPE}: the defaults)"
 
 
 def _recipe_of(arguments: argparse.Namespace) -> recipes.Recipe:

@@ -147,7 +147,7 @@ def test_the_recipe_that_was_tuned_for_an_environment_is_taken(
 ) -> None:
     assert main(["train", "CartPole-v1", "--timesteps", "10", "--set", "gamma=0.9"]) == 0
     out = capsys.readouterr().out
-    assert "\nrecipe       cartpole, tuned for CartPole-v1 (--recipe none: the defaults)\n" in out
+    assert "\nrecipe       cartpole, chosen for CartPole-v1 (--recipe none: the defaults)\n" in out
     assert out.endswith("\nparameters   gamma=0.9\n")
     model = DQN.load("cartpole-v1.zip")
     expected = {**recipes.cartpole, "gamma": 0.9}

@@ -55,7 +55,7 @@ def make_vector_env(
 
     Raises:
         ConfigurationError: if the parts do not go together.
-        MissingDependencyError: if games of Atari or MinAtar are wanted and not installed.
+        MissingDependencyError: if the package of Atari, MinAtar or Box2D is not installed.
         WorkerError: if an environment cannot be made in a process of its own.
     """
     if isinstance(env, str):
@@ -167,11 +167,11 @@ class _ById:
         try:
             return gymnasium.make(self.id, **kwargs)
         except gymnasium.error.DependencyNotInstalled as error:
-            if "box2d" in str(error):
-                raise MissingDependencyError(
-                    f"{self.id} needs Box2D: pip install 'sbdqn[box2d]'"
-                ) from error
-            raise
+            if "box2d" not in str(error) or not isinstance(error.__cause__, ModuleNotFoundError):
+                raise
+            raise MissingDependencyError(
+                f"{self.id} needs more packages: pip install 'sbdqn[box2d]'"
+            ) from error
 
 
 def _from_id(
