@@ -13,7 +13,7 @@ your own a page for each group beside them.
 
 Any recipe in any environment is measured as `RECIPE@ENV`. Those with the same environment are
 compared: `run` ends with `report.md` on the recipes of this call, and a figure, in a folder of
-the environment's name.
+the environment's name. An environment without a time limit gets one of 5,000 steps.
 
     python benchmarks/learning.py run c51_classic@CartPole-v1 qr_dqn_classic@CartPole-v1 \\
         --timesteps 50000 --seeds 0-4 --results FOLDER
@@ -28,14 +28,14 @@ import dataclasses
 import difflib
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from learning_results import Results
-    from learning_runs import Run
     from learning_settings import Group, Setting
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -49,7 +49,9 @@ def seeds_of(text: str) -> list[int]:
         try:
             named = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{part} is not such as 7 or 0-9") from None
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is neither a seed, as 7, nor a range, as 0-9"
+            ) from None
         if not named:
             raise argparse.ArgumentTypeError(f"{part} names no seed")
         seeds.extend(named)
@@ -58,29 +60,39 @@ def seeds_of(text: str) -> list[int]:
 
 def count(text: str) -> int:
     """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
-    return int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def folder(text: str) -> Path:
+    """One place, however it is spelled."""
+    return Path(text).resolve()
 
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are missing; exit 1 if one failed."""
     from learning_groups import GROUPS
-    from learning_runs import finished
+    from learning_runs import Run, finished
 
     groups = groups_of(options)
-    try:
-        options.results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"--results: {options.results} cannot be a folder: {error.strerror}")
-    compared = {name: group for name, group in groups.items() if name not in GROUPS}
-    wanted = [each for name, group in groups.items() for each in runs_of(name, group, options)]
-    runs = {run: results for run, results in wanted if run.seed not in results.runs()}
+    runs: dict[Run, Results] = {}
+    n_wanted = 0
+    for name, group in groups.items():
+        seeds = options.seeds or group.seeds
+        for results in results_of(name, group, options):
+            done = results.runs()
+            runs |= {Run(results.setting, seed): results for seed in seeds if seed not in done}
+            n_wanted += len(seeds)
     if runs:
-        plan = f"{len(runs)} runs, {options.workers} at a time; {len(wanted) - len(runs)} others"
-        print(f"{plan} are in {options.results}", flush=True)
+        plan = f"{len(runs)} of {n_wanted} runs are missing; {options.workers} are made at a time"
+        print(f"{plan}, for {options.results}", flush=True)
     else:
-        print(f"all {len(wanted)} runs are in {options.results}; another --results makes them anew")
+        print(f"all {n_wanted} runs are in {options.results}; another --results makes them anew")
     in_order = sorted(runs, key=lambda run: run.seed)  # a part of all is a part of each setting
     failed = []
     for place, (run, rows) in enumerate(finished(in_order, options.workers), start=1):
@@ -95,71 +107,82 @@ def run(options: argparse.Namespace) -> None:
             runs[run].append(rows)
             outcome = f"{rows[-1]['mean']} in {rows[-1]['seconds']} s"
         print(f"{place} of {len(runs)}: {name}: {outcome}", flush=True)
-    if compared:
-        from learning_report import report_of
+    for name, group in groups.items():
+        if name not in GROUPS:
+            from learning_report import report_of
 
-        for name, group in compared.items():
             report_of(options.results, name, group)
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
 
 def groups_of(options: argparse.Namespace) -> dict[str, Group]:
-    """The groups that are named, and those of `RECIPE@ENV`.
+    """The groups that are named, and those of `RECIPE@ENV`, with the settings that are chosen.
 
-    Exits if one is unknown, or if what it needs is not installed.
+    Exits if one is unknown, if what it needs is not installed, or if it is to have more than its
+    budget.
     """
-    from gymnasium.error import Error as GymnasiumError
+    from gymnasium.error import DependencyNotInstalled, Error as GymnasiumError
     from learning_groups import GROUPS
     from learning_recipes import of_recipes
     from learning_settings import require_installed
 
     pairs = [name for name in options.groups if "@" in name]
+    require_known({*options.groups} - {*pairs}, GROUPS)
     groups = {name: GROUPS[name] for name in options.groups if name in GROUPS}
     try:
         groups |= of_recipes(pairs, options.timesteps)
-    except (ImportError, ValueError, GymnasiumError) as error:
-        sys.exit(str(error))
-    settings = [setting for group in groups.values() for setting in group.settings]
-    names = {setting.name for setting in settings}
-    only = {*(options.only or names)}
-    unknown = {*options.groups} - {*GROUPS, *pairs} | only - names
-    if unknown:
-        close = difflib.get_close_matches(min(unknown), [*GROUPS, *names], n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; {hint}`list` prints what there is")
-    try:
-        require_installed(setting for setting in settings if setting.name in only)
-    except (ImportError, GymnasiumError) as error:
+        if pairs:
+            import_module("learning_report")  # which the runs end with
+        known = {setting.name for group in groups.values() for setting in group.settings}
+        require_known({*(options.only or ())}, known)
+        groups = {name: chosen(name, group, options) for name, group in groups.items()}
+        require_installed(setting for group in groups.values() for setting in group.settings)
+    except (ModuleNotFoundError, DependencyNotInstalled) as error:
         sys.exit(f"{error}; pip install -e '.[bench,box2d,minatar,plot]' brings all that is needed")
+    except (ValueError, GymnasiumError) as error:
+        sys.exit(str(error))
     return groups
 
 
-def runs_of(name: str, group: Group, options: argparse.Namespace) -> Iterator[tuple[Run, Results]]:
-    """All that is asked for, and where its rows go.
+def require_known(names: set[str], known: Iterable[str]) -> None:
+    """Exit if a name is unknown."""
+    unknown = sorted(names - {*known})
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        sys.exit(f"unknown: {', '.join(unknown)}; {hint}`list` prints the groups and settings")
 
-    Exits if a setting is not what it was, or is to have more than its budget.
-    """
+
+def chosen(name: str, group: Group, options: argparse.Namespace) -> Group:
+    """A group with the settings and the budget that are asked for; exits if that is too much."""
+    settings = [each for each in group.settings if each.name in (options.only or (each.name,))]
+    for each in settings:
+        if 0 < each.timesteps < (options.timesteps or 0):
+            sys.exit(
+                f"{name}/{each.name} trains for {each.timesteps:,} timesteps, and --timesteps can "
+                f"only shorten that"
+            )
+    if options.timesteps:
+        settings = [shortened(each, options.timesteps) for each in settings]
+    return dataclasses.replace(group, settings=tuple(settings))
+
+
+def results_of(name: str, group: Group, options: argparse.Namespace) -> Iterator[Results]:
+    """Where the rows of each setting go; exits if one is not what it was."""
     from learning_results import ChangedSettingError, Results
-    from learning_runs import Run
 
-    most = max(setting.timesteps for setting in group.settings)
-    if (options.timesteps or 0) > most:
-        sys.exit(f"{name} trains for {most:,} timesteps at most; --timesteps makes that less")
     for setting in group.settings:
-        if options.only and setting.name not in options.only:
-            continue
-        if options.timesteps:
-            setting = shortened(setting, options.timesteps)
         results = Results(options.results, name, setting)
-        if options.restart:
-            results.remove()
         try:
+            if options.restart:
+                results.remove()
             results.fingerprint()
         except ChangedSettingError as error:
             sys.exit(str(error))
-        for seed in options.seeds or group.seeds:
-            yield Run(setting, seed), results
+        except OSError as error:
+            sys.exit(f"--results: {error}")
+        yield results
 
 
 def shortened(setting: Setting, timesteps: int) -> Setting:
@@ -206,7 +229,7 @@ def main() -> None:
     )
     reporter = commands.add_parser("report", help="write tables and figures")
     for each in (runner, reporter):
-        each.add_argument("--results", type=Path, default=FOLDER, help="folder of the CSV files")
+        each.add_argument("--results", type=folder, default=FOLDER, help="folder of the CSV files")
     options = parser.parse_args()
     if options.command == "list":
         list_groups()
@@ -225,7 +248,8 @@ def main() -> None:
         try:
             run(options)
         except KeyboardInterrupt:
-            sys.exit("interrupted; the same command goes on with the runs that had not ended")
+            again = "without --restart, the command" if options.restart else "the same command"
+            sys.exit(f"interrupted; {again} goes on with the runs that had not ended")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sbdqn.recipes import Recipe
 from sbdqn.specs import policy_for
 
 SEEDS = range(10)
+TIME_LIMIT = 5_000  # where there is none, and a greedy episode might never end
 
 
 def of_recipes(names: Iterable[str], timesteps: int | None) -> dict[str, Group]:
@@ -23,7 +24,7 @@ def of_recipes(names: Iterable[str], timesteps: int | None) -> dict[str, Group]:
 
     Raises:
         ValueError: if a recipe is unknown, has no budget of its own, or if the environment is one
-            of ALE's, whose games are made and evaluated otherwise, or not to be learned or ended.
+            of ALE's, whose games are made and evaluated otherwise, or has other actions.
     """
     budgets: dict[str, dict[str, int]] = {}
     for name in names:
@@ -52,7 +53,7 @@ def settings_in(env_id: str, budgets: Mapping[str, int]) -> tuple[Setting, ...]:
     if not isinstance(env.action_space, Discrete):
         raise ValueError(f"{env_id}: the actions of a DQN are Discrete, not {env.action_space}")
     if env.spec is None or env.spec.max_episode_steps is None:
-        raise ValueError(f"{env_id}: without a time limit, a greedy episode might never end")
+        limit = TIME_LIMIT
     task = Task(env_id, env.spec.reward_threshold if env.spec else None, limit)
     policy = {"policy": policy_for(env.observation_space)}
     return tuple(

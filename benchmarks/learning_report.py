@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +46,13 @@ class Measured:
 
 
 def measured(folder: Path, name: str, group: Group) -> list[Measured]:
-    """The settings of a group that have runs; says which are set otherwise now."""
+    """The settings of a group that have runs."""
     found = []
     for setting in group.settings:
         results = Results(folder, name, setting)
         runs = results.runs()
         if not runs:
             continue
-        for change in results.changes():
-            print(f"note: {name}/{setting.name} was measured with another {change}")
         versions = {
             version for rows in runs.values() for row in rows for version in versions_in(row)
         }
@@ -268,6 +267,9 @@ def report(results: Path = FOLDER, docs: Path = DOCS) -> None:
         found = measured(results, name, group)
         if not is_reported(group, found):
             continue
+        for each in found:
+            for change in Results(results, name, each.setting).changes():
+                print(f"note: {name}/{each.setting.name} was measured with another {change}")
         figure = f"figures/learning_{name}.svg"
         (docs / "figures").mkdir(exist_ok=True)
         draw(group, found, docs / figure)
@@ -287,16 +289,22 @@ def draw(group: Group, found: Sequence[Measured], figure: Path) -> None:
 
 
 def report_beside(results: Path) -> None:
-    """Write a page beside the rows of each of the documentation's groups that has some."""
-    for name, group in GROUPS.items():
-        report_of(results, name, group)
+    """Write a page beside the rows of each of the documentation's groups that has some.
+
+    Exits if none has.
+    """
+    written = [report_of(results, name, group) for name, group in GROUPS.items()]
+    if not any(written):
+        sys.exit(
+            f"{results} has no rows of a group that `list` prints (a study begins with `base`)"
+        )
 
 
-def report_of(results: Path, name: str, group: Group) -> None:
-    """Write a page on one group beside its rows, if there are any."""
+def report_of(results: Path, name: str, group: Group) -> bool:
+    """Write a page on one group beside its rows, if there are any; says whether it did."""
     found = measured(results, name, group)
     if not is_reported(group, found):
-        return
+        return False
     page, figure = (results / name / f"report.{kind}" for kind in ("md", "svg"))
     draw(group, found, figure)
     threshold = found[0].setting.task.threshold
@@ -304,3 +312,4 @@ def report_of(results: Path, name: str, group: Group) -> None:
     notes += "docs/learning.md says how it is measured, and what the columns mean."
     page.write_text(f"# {group.title}\n\n{notes}\n\n{section(group, found, figure.name)}\n")
     print(page)
+    return True

@@ -17,7 +17,7 @@ from typing import Any
 
 from learning_settings import Setting
 
-FOLDER = Path(__file__).parent / "results" / "learning"
+FOLDER = Path(__file__).resolve().parent / "results" / "learning"
 COLUMNS = (
     *("setting", "library", "env", "seed"),
     *("kind", "timesteps", "episodes", "evaluation_episodes", "mean", "std", "min"),
@@ -41,7 +41,7 @@ class Results:
     """
 
     def __init__(self, folder: Path, group: str, setting: Setting) -> None:
-        self._setting = setting
+        self.setting = setting
         self.file = folder / group / f"{setting.name}.csv"
         self._record_file = self.file.with_suffix(".json")
 
@@ -53,7 +53,7 @@ class Results:
         """
         if not self.file.exists():
             self._record_file.parent.mkdir(parents=True, exist_ok=True)
-            self._record_file.write_text(json.dumps(self._setting.record(), indent=1) + "\n")
+            self._record_file.write_text(json.dumps(self.setting.record(), indent=1) + "\n")
         recorded = self._recorded()
         changes = self.changes()
         if changes:
@@ -79,9 +79,9 @@ class Results:
         A parameter that is newer than the record is trusted not to change anything, unless it is
         set.
         """
-        now, recorded = self._setting.record(), self._recorded()
+        now, recorded = self.setting.record(), self._recorded()
         changed = [name for name in recorded if recorded[name] != now.get(name)]
-        parameters = self._setting.parameters
+        parameters = self.setting.parameters
         of_policy = [f"policy.{name}" for name in parameters.get("policy_kwargs", {})]
         changed += [name for name in (*parameters, *of_policy) if name in now.keys() - recorded]
         return [f"{name}: {recorded.get(name)}, now {now.get(name)}" for name in changed]

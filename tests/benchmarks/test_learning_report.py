@@ -151,7 +151,7 @@ def test_figures_are_written_with_their_intervals():
     assert with_interval(Estimate(1.26, 1.0, 1.5)) == "1.26 (1.00 to 1.50)"
     assert with_interval(Estimate(9.0, -10.0, 28.0)) == "9.0 (-10.0 to 28.0)"
     assert with_interval(Estimate(0.04, None, None), sign="+") == "+0.040"
-    assert [in_digits(value) for value in (-100.0, -1.5, 0.0)] == ["-100.0", "-1.50", "0.000"]
+    assert [in_digits(value) for value in (-10.0, -1.0, 0.0)] == ["-10.0", "-1.00", "0.000"]
     assert with_interval(Estimate(math.nan, None, None)) == "-"
     assert percent(Estimate(0.5, 0.25, 0.75)) == "50.0 % (25.0 to 75.0)"
     assert percent(Estimate(0.5, None, None)) == "50.0 %"

@@ -287,7 +287,6 @@ def test_a_recipe_is_measured_for_as_long_as_it_was_tuned():
         ("rainbow@CartPole-v1", "no budget of its own; give `--timesteps`"),
         ("atari@ALE/Pong-v5", "`sbdqn train`"),
         ("cartpole@Pendulum-v1", "Discrete, not Box"),
-        ("cartpole@CliffWalking-v1", "without a time limit"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(name, message):
@@ -307,9 +306,16 @@ def test_recipes_are_evaluated_with_the_shortest_of_their_time_limits():
     )
 
 
+def test_an_environment_without_a_time_limit_gets_one():
+    (group,) = of_recipes(["cartpole@Blackjack-v1"], 100).values()
+    (setting,) = group.settings
+    assert setting.task.max_episode_steps == 5_000
+    assert setting.make_env().spec.max_episode_steps == 5_000
+
+
 def test_a_recipe_has_the_policy_of_the_environments_observations():
     spaces = {"space": Box(0, 255, (6, 5, 1), np.uint8), "actions": Discrete(2)}
-    gymnasium.register("Pictures-v0", AnyObsEnv, max_episode_steps=9, kwargs=spaces)
+    gymnasium.register("Pictures-v0", AnyObsEnv, kwargs=spaces)
     try:
         (group,) = of_recipes(["dqn_classic@Pictures-v0"], 100).values()
         assert group.settings[0].parameters["policy"] == "CnnPolicy"
