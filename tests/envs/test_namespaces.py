@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import gymnasium
 import pytest
 
 from sbdqn import DQN
 from sbdqn.envs import make_vector_env
 from sbdqn.envs.namespaces import namespace_of, register_namespace_of
-from sbdqn.errors import MissingDependencyError
+from sbdqn.errors import ConfigurationError, MissingDependencyError
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,15 @@ def test_a_missing_box2d_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingDependencyError, match=r"pip install 'sbdqn\[box2d\]'"):
         make_vector_env("LunarLander-v3")
+
+
+def test_other_missing_packages_are_not_taken_for_box2d(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled("no physics here")
+
+    monkeypatch.setattr(gymnasium, "make", fail)
+    with pytest.raises(ConfigurationError, match="no physics here"):
+        make_vector_env("CartPole-v1")
 
 
 def test_other_ids_need_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
