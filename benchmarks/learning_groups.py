@@ -107,7 +107,7 @@ STUDY_STEPS = 100_000
 
 
 def epsilon_floor(floor: float) -> dict[str, Any]:
-    """Another one for the recipe `cartpole`, reached as soon."""
+    """The exploration of the recipe `cartpole` with another floor, reached as soon."""
     return {"exploration": EpsilonGreedy(Linear(1.0, floor, 5_000))}
 
 
